@@ -1,0 +1,49 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INPUTS := pyproject.toml constraints-dev.txt src/vaccel/_version.py
+
+.PHONY: help demo test test-protobuf test-armhf bench format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+demo: .venv/.installed ## install, start an agent, run the remote vector add and classify
+	$(BIN)/python -m vaccel.cli.demo
+
+test: .venv/.dev ## install, then everything CI runs: format, lint, types, all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+	$(MAKE) test-protobuf
+	$(MAKE) test-armhf
+
+test-protobuf: .venv/.dev ## protocol, agent and unit tests on three releases of protobuf
+	PYTHON=$(PYTHON) tools/protobuf_matrix.sh
+
+test-armhf: .venv/.dev ## the same tests, and an agent, on an emulated 32-bit ARM
+	tools/armhf.sh
+
+bench: .venv/.installed ## measure remote calls against raw sockets
+	$(BIN)/python benchmarks/remote.py
+
+format: .venv/.dev ## put the source into its one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove everything the targets above made
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 \
+	  '$(PYTHON) cannot make virtual environments: install python3-venv (sudo apt-get install python3-venv)'; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python $(INPUTS)
+	$(BIN)/pip install --quiet -c constraints-dev.txt -e .
+	@touch $@
+
+.venv/.dev: .venv/bin/python $(INPUTS)
+	$(BIN)/pip install --quiet -c constraints-dev.txt -e '.[dev]'
+	@touch .venv/.installed $@

@@ -1,0 +1,120 @@
+"""What a user can choose: one frozen `Config`, explicit or from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vaccel.error import InvalidArgument
+
+DEFAULT_PLUGIN = "cpu"
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:65500"
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"", "0", "false", "no", "off"}
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Limits of remote calls, in seconds; None waits without limit."""
+
+    connect: float = 10.0
+    control: float | None = 30.0
+    """Session and resource calls."""
+    operation: float | None = None
+    """Operations: a kernel may rightly run for hours."""
+    keepalive: float = 30.0
+    """A peer that is silent on TCP level for this long counts as gone."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Runtime configuration.
+
+    plugins: names, module paths, files or old shared-object names, ':'-separated. log_level: 1
+    error, 2 warn, 3 info, 4 debug. log_file: None is standard error. endpoint: the agent of the
+    rpc plugin.
+    """
+
+    plugins: str = "libvaccel-noop.so"
+    log_level: int = 1
+    log_file: str | None = None
+    profiling_enabled: bool = field(default=False, kw_only=True)
+    version_ignore: bool = field(default=False, kw_only=True)
+    endpoint: str = field(default=DEFAULT_ENDPOINT, kw_only=True)
+    timeouts: Timeouts = field(default=Timeouts(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.log_file, Path):
+            object.__setattr__(self, "log_file", str(self.log_file))
+        if self.log_level not in (1, 2, 3, 4):
+            raise InvalidArgument(
+                f"log_level: expected 1 (error), 2 (warn), 3 (info) or 4 (debug), "
+                f"found {self.log_level!r}"
+            )
+
+    @property
+    def plugin_names(self) -> tuple[str, ...]:
+        return tuple(name for name in self.plugins.split(":") if name)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
+        """The configuration that the environment describes, in new names or the old ones."""
+        return cls(
+            plugins=_get(environ, "VACCEL_PLUGINS", "VACCEL_BACKENDS") or DEFAULT_PLUGIN,
+            log_level=_level(environ),
+            log_file=environ.get("VACCEL_LOG_FILE") or None,
+            profiling_enabled=_flag(environ, "VACCEL_PROFILING_ENABLED"),
+            version_ignore=_flag(environ, "VACCEL_VERSION_IGNORE", "VACCEL_IGNORE_VERSION"),
+            endpoint=_get(environ, "VACCEL_RPC_ADDRESS", "VACCEL_RPC_ADDR", "VACCEL_VSOCK")
+            or DEFAULT_ENDPOINT,
+            timeouts=Timeouts(
+                connect=_seconds(environ, "VACCEL_RPC_CONNECT_TIMEOUT", Timeouts.connect) or 0.0,
+                control=_seconds(environ, "VACCEL_RPC_CONTROL_TIMEOUT", Timeouts.control),
+                operation=_seconds(environ, "VACCEL_RPC_TIMEOUT", Timeouts.operation),
+                keepalive=_seconds(environ, "VACCEL_RPC_KEEPALIVE", Timeouts.keepalive) or 0.0,
+            ),
+        )
+
+
+def auto_bootstrap(environ: Mapping[str, str] = os.environ) -> bool:
+    return environ.get("VACCEL_BOOTSTRAP_ENABLED", "1") not in _FALSE
+
+
+def auto_cleanup(environ: Mapping[str, str] = os.environ) -> bool:
+    return environ.get("VACCEL_CLEANUP_ENABLED", "1") not in _FALSE
+
+
+def _get(environ: Mapping[str, str], *names: str) -> str:
+    return next((environ[name] for name in names if environ.get(name)), "")
+
+
+def _level(environ: Mapping[str, str]) -> int:
+    text = _get(environ, "VACCEL_LOG_LEVEL", "VACCEL_DEBUG_LEVEL")
+    if text not in ("", "1", "2", "3", "4"):
+        raise InvalidArgument(
+            f"VACCEL_LOG_LEVEL: expected 1 (error), 2 (warn), 3 (info) or 4 (debug), found {text!r}"
+        )
+    return int(text or 1)
+
+
+def _flag(environ: Mapping[str, str], *names: str) -> bool:
+    text = _get(environ, *names).lower()
+    if text not in _TRUE | _FALSE:
+        raise InvalidArgument(f"{names[0]}: expected 0 or 1, found {text!r}")
+    return text in _TRUE
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float | None) -> float | None:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise InvalidArgument(f"{name}: expected seconds (0 for no limit), found {text!r}")
+    return seconds or None

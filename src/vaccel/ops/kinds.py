@@ -1,0 +1,70 @@
+"""What every kind of value that an operation takes or gives can do.
+
+A kind knows four things about a value: whether what a caller passed fits (`check`), how it travels
+as a Genop argument (`to_wire`, `from_wire`), its place-holder result (`dummy`), and how noop dumps
+it (`dump`). An operation is a list of named kinds; see `spec`.
+`numbers` and `objects` hold the kinds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+from vaccel.ops.args import ArgType, mismatch
+
+Dims = dict[str, Any]
+"""Extents bound so far, by name: an int, or the whole shape of an array that is not 1-D."""
+
+
+class WireArg(NamedTuple):
+    """One Genop argument: type tag, size in bytes, memory (None: only the size is known)."""
+
+    type: int
+    size: int
+    buf: Any
+    custom_type_id: int = 0
+
+
+class Kind:
+    """What a value may be. Subclasses override what differs; `name` is set by the operation."""
+
+    writes: ClassVar[bool] = False
+    """Travels as a write argument although the caller passes it."""
+    variadic: ClassVar[bool] = False
+    """Stands for all remaining arguments."""
+
+    def check(self, value: Any, dims: Dims) -> Any:
+        """`value` as kernels get it; raises InvalidArgument("expected …, found …")."""
+        raise NotImplementedError
+
+    def to_wire(self, value: Any) -> WireArg:
+        raise NotImplementedError
+
+    def from_wire(self, arg: WireArg, dims: Dims) -> Any:
+        raise NotImplementedError
+
+    def size(self, dims: Dims) -> WireArg:
+        """The empty write argument that can take the result."""
+        raise NotImplementedError
+
+    def dummy(self, dims: Dims, fill: Any) -> Any:
+        raise NotImplementedError
+
+    def dump(self, name: str, value: Any) -> str:
+        return f"{name}: {value} "
+
+
+def bind(dims: Dims, name: str, extent: Any) -> None:
+    if dims.setdefault(name, extent) != extent:
+        raise mismatch(f"{name}={dims[name]} as in the other arguments", f"{name}={extent}")
+
+
+def type_name(number: int) -> str:
+    try:
+        return ArgType(number).name
+    except ValueError:
+        return f"argument type {number}"
+
+
+# 0.8 peers may send any value as plain memory.
+UNTYPED = (int(ArgType.RAW), int(ArgType.BUFFER))

@@ -1,0 +1,198 @@
+"""Texts, bytes, argument lists and Python objects as values of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vaccel.ops.args import Arg, ArgType, mismatch
+from vaccel.ops.kinds import Dims, Kind, WireArg, type_name
+
+TEXT_CAPACITY = 512
+"""Bytes that 0.8 clients offer for a returned name or tag, the closing NUL included."""
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """A string; travels NUL-terminated."""
+
+    def __str__(self) -> str:
+        return "str"
+
+    def check(self, value: Any, dims: Dims) -> str:
+        if not isinstance(value, str):
+            value = str(value) if hasattr(value, "__fspath__") else value
+            if not isinstance(value, str):
+                raise mismatch("str", type(value).__name__)
+        if "\0" in value:
+            raise mismatch("text without NUL", repr(value))
+        return value
+
+    def to_wire(self, value: Any) -> WireArg:
+        data = value.encode() + b"\0"
+        return WireArg(ArgType.STRING, len(data), data)
+
+    def from_wire(self, arg: WireArg, dims: Dims) -> str:
+        if arg.type not in (ArgType.STRING, *_CHARS, ArgType.RAW):
+            raise mismatch("STRING", type_name(arg.type))
+        return decode_text(arg.buf)
+
+    def dummy(self, dims: Dims, fill: Any) -> str:
+        return str(fill or "")
+
+
+class Name(Text):
+    """A short text result in a fixed-size UCHAR_ARRAY, as 0.8 returns names and tags."""
+
+    def size(self, dims: Dims) -> WireArg:
+        return WireArg(ArgType.UCHAR_ARRAY, TEXT_CAPACITY, None)
+
+    def to_wire(self, value: Any) -> WireArg:
+        data = value.encode()
+        return WireArg(ArgType.UCHAR_ARRAY, len(data), data)
+
+
+@dataclass(frozen=True)
+class Bytes(Kind):
+    """Opaque bytes, such as an encoded picture."""
+
+    def __str__(self) -> str:
+        return "bytes"
+
+    def check(self, value: Any, dims: Dims) -> memoryview:
+        try:
+            view = memoryview(value)
+        except TypeError:
+            raise mismatch(
+                "bytes or an array", type(value).__name__, "read the file and pass its bytes"
+            ) from None
+        # A strided picture has no single piece of memory that could travel.
+        return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+
+    def to_wire(self, value: Any) -> WireArg:
+        return WireArg(ArgType.BUFFER, value.nbytes, value)
+
+    def from_wire(self, arg: WireArg, dims: Dims) -> memoryview:
+        if arg.type not in (ArgType.BUFFER, *_CHARS, ArgType.RAW):
+            raise mismatch("BUFFER", type_name(arg.type))
+        return memoryview(arg.buf)
+
+    def dump(self, name: str, value: Any) -> str:
+        return f"len_{name}: {value.nbytes} "
+
+
+@dataclass(frozen=True)
+class Args(Kind):
+    """Any number of `Arg`s: what a library function or a generic operation takes or fills."""
+
+    writes: bool = False  # type: ignore[misc]
+    variadic: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return "Arg …"
+
+    def check(self, value: Any, dims: Dims) -> list[Arg]:
+        items = [] if value is None else [value] if isinstance(value, Arg) else value
+        if not isinstance(items, Iterable):
+            raise mismatch("a list of Arg", type(value).__name__)
+        args = list(items)
+        for arg in args:
+            if not isinstance(arg, Arg):
+                raise mismatch("a list of Arg", f"{type(arg).__name__} in it", "use Arg(value)")
+        return args
+
+    def from_wire(self, arg: Any, dims: Dims) -> list[Arg]:
+        return [from_wire(one, writable=self.writes) for one in arg]
+
+    def dump(self, name: str, value: Any) -> str:
+        return f"nr_{name}: {len(value)} "
+
+
+@dataclass(frozen=True)
+class Object(Kind):
+    """A Python object of one class, or a list of them; travels in messages of its own."""
+
+    cls: type
+    many: bool = False
+    optional: bool = False
+
+    def __str__(self) -> str:
+        name = self.cls.__name__
+        return f"{name} …" if self.many else f"{name} or None" if self.optional else name
+
+    def check(self, value: Any, dims: Dims) -> Any:
+        if self.optional and value is None:
+            return None
+        if not self.many:
+            if not isinstance(value, self.cls):
+                raise mismatch(self.cls.__name__, type(value).__name__)
+            return value
+        items = [value] if isinstance(value, self.cls) else value
+        if not isinstance(items, (list, tuple)):
+            raise mismatch(f"a list of {self.cls.__name__}", type(value).__name__)
+        for item in items:
+            if not isinstance(item, self.cls):
+                raise mismatch(f"a list of {self.cls.__name__}", f"{type(item).__name__} in it")
+        return list(items)
+
+    def dummy(self, dims: Dims, fill: Any) -> Any:
+        return fill
+
+    def dump(self, name: str, value: Any) -> str:
+        return f"nr_{name}: {len(value)} " if self.many else f"{name}: {value} "
+
+
+class ResourceLike:
+    """What an operation needs to know of a resource (`vaccel.resource.Resource` is one)."""
+
+    id: int
+
+    def registered_with(self, session: Any) -> bool:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ResourceRef(Object):
+    """A resource registered with the session; travels as its id on the other side."""
+
+    cls: type = ResourceLike
+
+    def __str__(self) -> str:
+        return "Resource"
+
+    def check(self, value: Any, dims: Dims) -> Any:
+        if not isinstance(value, ResourceLike):
+            raise mismatch("a Resource", type(value).__name__)
+        return value
+
+    def to_wire(self, value: Any) -> WireArg:
+        return WireArg(ArgType.INT64, 8, int(value).to_bytes(8, "little", signed=True))
+
+    def from_wire(self, arg: WireArg, dims: Dims) -> int:
+        if arg.size != 8:
+            raise mismatch("an INT64 resource id", f"{arg.size} bytes")
+        return int.from_bytes(bytes(arg.buf), "little", signed=True)
+
+    def dump(self, name: str, value: Any) -> str:
+        return f"{name}: {value.id} "
+
+
+def to_wire(arg: Arg) -> WireArg:
+    return WireArg(arg.type, arg.size, arg.view(), arg.custom_type_id)
+
+
+def from_wire(arg: WireArg, *, writable: bool) -> Arg:
+    """An Arg over received memory; one to be written gets memory of its own."""
+    data = (
+        arg.buf if not writable else bytearray(arg.size) if arg.buf is None else bytearray(arg.buf)
+    )
+    return Arg(data, ArgType(arg.type), arg.custom_type_id)
+
+
+def decode_text(buf: Any) -> str:
+    """UTF-8 up to the first NUL, if there is one."""
+    return bytes(buf).split(b"\0", 1)[0].decode(errors="replace")
+
+
+_CHARS = (ArgType.UCHAR_ARRAY, ArgType.CHAR_ARRAY, ArgType.UINT8_ARRAY, ArgType.INT8_ARRAY)

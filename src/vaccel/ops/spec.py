@@ -1,0 +1,336 @@
+"""The operation: one typed declaration, everything else derived.
+
+A declaration is a typed method with named kinds in its annotations (see `catalog`). From it derive
+the session method, the checks, the Genop form in both directions, noop's results, the command line,
+the documentation and the test strategies.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from vaccel.error import InvalidArgument, ProtocolError
+from vaccel.ops.args import mismatch
+from vaccel.ops.kinds import Dims, Kind, WireArg
+from vaccel.ops.numbers import U8, Array, InOut, Scalar
+from vaccel.ops.objects import TEXT_CAPACITY, Args, Name, ResourceRef, to_wire
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Outputs(dict[str, Kind]):
+    """The named results of an operation, in the order in which they are returned."""
+
+    def __init__(self, **kinds: Kind) -> None:
+        super().__init__(kinds)
+
+
+class Operation:
+    """One operation: its code, its names, its inputs and outputs."""
+
+    def __init__(
+        self,
+        stub: Callable[..., Any],
+        code: int,
+        title: str,
+        *,
+        phrase: str = "",
+        label: str = "",
+        method: str = "Genop",
+        wire_outputs: Sequence[str] = (),
+        dummies: Mapping[str, Any] | None = None,
+        finish: Callable[[Any, Dims], Any] | None = None,
+    ) -> None:
+        self.code, self.name, self.title = code, stub.__name__, title
+        self.doc = inspect.getdoc(stub) or ""
+        self.phrase = phrase or title
+        self.label = label or title
+        self.method = method
+        self.inputs, self.outputs = _kinds(stub)
+        self.dummies = dict(dummies or {})
+        self.finish = finish
+        self.signature = inspect.signature(stub).replace(
+            parameters=list(inspect.signature(stub).parameters.values())[1:]
+        )
+        self.arity = len(self.inputs)
+        self.wire_outputs = tuple(wire_outputs or self.outputs)
+        # Buffers whose least size follows from numbers are checked once the numbers are known.
+        steps = [(i, name, kind) for i, (name, kind) in enumerate(self.inputs.items())]
+        self._steps = sorted(steps, key=lambda s: getattr(s[2], "count", None) is not None)
+        self.resource = next((i for i, _, kind in steps if isinstance(kind, ResourceRef)), None)
+        """Which input is a resource, if one is."""
+        self._inout = next((i for i, _, kind in steps if isinstance(kind, InOut)), None)
+        self._form = next(
+            (i for i, _, kind in steps if isinstance(kind, Array) and not kind.writes), None
+        )
+        self._filled = next(
+            (i for i, _, kind in steps if isinstance(kind, Args) and kind.writes), None
+        )
+        self._form_ndim = len(steps[self._form][2].dims) if self._form is not None else 0  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return f"<operation {self.code} {self.name}>"
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Positional values for all inputs, defaults filled in."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as exc:
+            raise InvalidArgument(
+                f"{self.name}: {exc}; expected {self.name}{self.signature}"
+            ) from None
+        bound.apply_defaults()
+        return tuple(bound.arguments.values())
+
+    def check(self, args: Sequence[Any]) -> tuple[list[Any], Dims]:
+        """The values as kernels get them, and the dimensions that they bind."""
+        dims: Dims = {}
+        checked = list(args)
+        name = ""
+        try:
+            for i, name, kind in self._steps:  # noqa: B007
+                checked[i] = kind.check(args[i], dims)
+        except InvalidArgument as exc:
+            raise self.invalid(name, exc) from None
+        return checked, dims
+
+    def invalid(self, name: str, exc: InvalidArgument) -> InvalidArgument:
+        return InvalidArgument(f"{self.name}: {name}: {exc.message}")
+
+    def restore(self, args: Sequence[Any], checked: Sequence[Any], dims: Dims, result: Any) -> Any:
+        """`result` in the form of the first array argument: array, list or bytes."""
+        if self._filled is not None:
+            return [arg.buf for arg in checked[self._filled]] or None
+        form = args[self._form] if self._form is not None else None
+        if self.finish is not None:
+            result = self.finish(result, dims)
+        elif form is None or (type(form) is np.ndarray and form.ndim == self._form_ndim):
+            return result
+        if len(self.outputs) == 1:
+            return _as_form(form, self._form_ndim, result)
+        return tuple(_as_form(form, self._form_ndim, value) for value in result)
+
+    def dummy(self, dims: Dims) -> Any:
+        """A place-holder result of the right types and shapes: what noop answers."""
+        values = tuple(k.dummy(dims, self.dummies.get(n)) for n, k in self.outputs.items())
+        return values if len(values) > 1 else values[0] if values else None
+
+    def values(self, result: Any) -> tuple[Any, ...]:
+        """The results one by one, as named in `outputs`."""
+        return (result,) if len(self.outputs) == 1 else tuple(result or ())
+
+    # -- the Genop form, client side -----------------------------------------------------------
+
+    def read_args(self, checked: Sequence[Any]) -> list[WireArg]:
+        """The operation code and the inputs; a resource is given as its id on the other side."""
+        args = [self.code_arg]
+        for kind, value in zip(self.inputs.values(), checked, strict=True):
+            if kind.variadic and not kind.writes:
+                args += map(to_wire, value)
+            elif not kind.writes:
+                args.append(kind.to_wire(value))
+        return args
+
+    def write_args(self, checked: Sequence[Any], dims: Dims) -> list[WireArg]:
+        """Room for the outputs, in wire order; what the caller pre-fills travels with it."""
+        given = dict(zip(self.inputs, checked, strict=True))
+        args = []
+        for name in self.wire_outputs:
+            kind = self.inputs.get(name)
+            if isinstance(kind, InOut):
+                args.append(kind.to_wire(given[name]))
+            else:
+                args.append(self.outputs[name].size(dims))
+        for name, kind in self.inputs.items():
+            if kind.variadic and kind.writes:
+                args += map(to_wire, given[name])
+        return args
+
+    def prefilled(self, checked: Sequence[Any]) -> list[WireArg]:
+        """The write arguments whose memory the caller gives."""
+        if self._inout is not None:
+            return [self.outputs[self.wire_outputs[0]].to_wire(checked[self._inout])]
+        return [] if self._filled is None else [to_wire(arg) for arg in checked[self._filled]]
+
+    def result(self, checked: Sequence[Any], write: Sequence[WireArg], dims: Dims) -> Any:
+        """The result from the filled write arguments of an answer."""
+        given = [] if self._filled is None else checked[self._filled]
+        if len(write) != len(self.wire_outputs) + len(given):
+            raise ProtocolError(
+                f"{self.name}: expected {len(self.wire_outputs) + len(given)} write arguments "
+                f"in the answer, found {len(write)}"
+            )
+        values = {}
+        name = ""
+        try:
+            for name, arg in zip(self.wire_outputs, write, strict=False):
+                values[name] = self.outputs[name].from_wire(_owned(arg), dims)
+            for arg, filled in zip(given, write, strict=False):
+                name = "write argument"
+                arg.store(filled.buf)
+        except InvalidArgument as exc:
+            raise ProtocolError(f"{self.name}: the answer's {name}: {exc.message}") from exc
+        if len(values) == 1:
+            return values[self.wire_outputs[0]]
+        return tuple(values[name] for name in self.outputs) or None
+
+    @functools.cached_property
+    def code_arg(self) -> WireArg:
+        return Scalar(U8).to_wire(self.code)
+
+    # -- the Genop form, agent side ------------------------------------------------------------
+
+    def unpack(
+        self,
+        read: Sequence[WireArg],
+        write: Sequence[WireArg],
+        resource: Callable[[int], Any],
+    ) -> list[Any]:
+        """Checked values from the arguments of a Genop call (the code not included).
+
+        `resource` finds a resource by its id.
+        """
+        self._count(read, write)
+        checked: list[Any] = [None] * self.arity
+        dims: Dims = {}
+        places = self._places(read, write)
+        name = ""
+        try:
+            for i, name, kind in self._steps:  # noqa: B007
+                checked[i] = kind.from_wire(places[i], dims)
+                if isinstance(kind, ResourceRef):
+                    checked[i] = resource(checked[i])
+        except InvalidArgument as exc:
+            raise self.invalid(name, exc) from None
+        return checked
+
+    def _places(self, read: Sequence[WireArg], write: Sequence[WireArg]) -> list[Any]:
+        """For each input the argument, or the list of arguments, that carries it."""
+        places: list[Any] = []
+        taken = 0
+        for name, kind in self.inputs.items():
+            if kind.variadic:
+                places.append(write[len(self.outputs) :] if kind.writes else read[taken:])
+            elif kind.writes:
+                places.append(write[self.wire_outputs.index(name)])
+            else:
+                places.append(read[taken])
+                taken += 1
+        return places
+
+    @functools.cached_property
+    def _expected(self) -> tuple[int, bool, int, bool]:
+        kinds = self.inputs.values()
+        return (
+            sum(not k.variadic and not k.writes for k in kinds),
+            any(k.variadic and not k.writes for k in kinds),
+            len(self.outputs),
+            any(k.variadic and k.writes for k in kinds),
+        )
+
+    def _count(self, read: Sequence[WireArg], write: Sequence[WireArg]) -> None:
+        reads, more_reads, writes, more_writes = self._expected
+        for what, want, more, found in (
+            ("read", reads, more_reads, len(read)),
+            ("write", writes, more_writes, len(write)),
+        ):
+            if found < want or (found > want and not more):
+                least = "at least " if more else ""
+                raise InvalidArgument(
+                    f"{self.name}: expected {least}{want} {what} arguments, found {found}"
+                )
+
+    def reply(self, checked: Sequence[Any], result: Any, write: Sequence[WireArg]) -> list[WireArg]:
+        """The write arguments, filled; each fits what the caller offered."""
+        values = dict(zip(self.outputs, self.values(result), strict=True))
+        filled = []
+        for name, room in zip(self.wire_outputs, write, strict=False):
+            kind = self.outputs[name]
+            arg = kind.to_wire(values[name])
+            if arg.size > room.size:
+                raise InvalidArgument(
+                    f"{self.name}: {name}: the result needs {arg.size} bytes, "
+                    f"the write argument offers {room.size}"
+                )
+            buf = arg.buf
+            if isinstance(kind, Name) and room.size <= TEXT_CAPACITY:
+                buf = buf.ljust(room.size, b"\0")  # 0.8 peers read the buffer they sent
+            filled.append(WireArg(room.type, len(buf) if buf is not arg.buf else arg.size, buf))
+        for kind, value in zip(self.inputs.values(), checked, strict=True):
+            if isinstance(kind, Args) and kind.writes:
+                filled += map(to_wire, value)
+        return filled
+
+
+def operation(code: int, title: str, **options: Any) -> Callable[[F], F]:
+    """Declare the decorated stub as an operation; it becomes the method that calls it."""
+
+    def declare(stub: F) -> F:
+        op = Operation(stub, code, title, **options)
+        arity = op.arity
+
+        @functools.wraps(stub)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if kwargs or len(args) != arity:
+                args = op.bind(args, kwargs)
+            return self.invoke(op, args)
+
+        method.operation = op  # type: ignore[attr-defined]
+        return cast("F", method)
+
+    return declare
+
+
+def operation_of(method: Callable[..., Any]) -> Operation:
+    """The operation that a session method, such as `Operations.fpga_vadd`, calls."""
+    op = getattr(method, "operation", None)
+    if not isinstance(op, Operation):
+        raise InvalidArgument(f"expected a method of Operations, found {method!r}")
+    return op
+
+
+def _owned(arg: WireArg) -> WireArg:
+    """With memory that the caller may change. Only small answers arrive in immutable bytes."""
+    if arg.buf is None:
+        raise mismatch("content", f"a size of {arg.size} bytes without content")
+    view = memoryview(arg.buf)
+    return arg._replace(buf=bytearray(view)) if view.readonly else arg
+
+
+def _kinds(stub: Callable[..., Any]) -> tuple[dict[str, Kind], Outputs]:
+    hints = get_type_hints(stub, include_extras=True)
+    result = next((m for m in _metadata(hints.pop("return")) if isinstance(m, Outputs)), Outputs())
+    inputs = {}
+    for name, hint in hints.items():
+        kind = next((m for m in _metadata(hint) if isinstance(m, Kind)), None)
+        if kind is None:
+            raise TypeError(f"{stub.__name__}: annotate {name} with a kind, not {hint}")
+        inputs[name] = kind
+    return inputs, result
+
+
+def _metadata(hint: Any) -> tuple[Any, ...]:
+    if get_origin(hint) is Annotated:
+        return get_args(hint)[1:]
+    # `Annotated[…] | None` for arguments that may be left out.
+    return tuple(m for part in get_args(hint) for m in _metadata(part))
+
+
+def _as_form(form: Any, ndim: int, value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    if isinstance(form, (list, tuple)):
+        return value.reshape(-1).tolist()
+    if isinstance(form, (bytes, bytearray)):
+        return type(form)(value.tobytes())
+    shape = np.shape(form)
+    if len(shape) != ndim and value.size == int(np.prod(shape)):
+        return value.reshape(shape)
+    return value

@@ -1,0 +1,182 @@
+"""Plugins: a name, and a kernel for each operation they implement.
+
+A plugin is one module with a `Plugin` object named `plugin`:
+
+    plugin = Plugin("mine", PluginType.CPU)
+
+    @plugin.kernel(Operations.fpga_vadd)
+    def fpga_vadd(session, a, b):
+        return a + b
+
+A kernel gets the session and the checked values in signature order (arrays: native byte order,
+C-contiguous, aligned, perhaps read-only) and returns the outputs, a tuple where there are several.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from enum import IntFlag
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vaccel.error import FFIError, PluginError
+from vaccel.ops.catalog import OPERATIONS
+from vaccel.ops.spec import Operation, operation_of
+
+if TYPE_CHECKING:
+    from vaccel.config import Config
+    from vaccel.resource import Resource
+    from vaccel.session import Session
+
+Kernel = Callable[..., Any]
+K = TypeVar("K", bound=Kernel)
+
+
+class PluginType(IntFlag):
+    """What a plugin runs on; as a session's flags, what the session prefers."""
+
+    CPU = 0x1
+    GPU = 0x2
+    FPGA = 0x4
+    SOFTWARE = 0x8
+    TENSORFLOW = 0x10
+    TORCH = 0x20
+    JETSON = 0x40
+    GENERIC = 0x80
+    DEBUG = 0x100
+    REMOTE = 0x4000
+    ALL = 0xFFFF
+
+
+class Plugin:
+    """An implementation of some operations. Subclass it where hooks or generic kernels are needed.
+
+    Hooks may be called from several threads at once. `close_session` may be called while a kernel
+    of that session still runs: its client has gone, and its result goes nowhere.
+    """
+
+    def __init__(self, name: str, type: PluginType = PluginType.CPU, *, summary: str = "") -> None:
+        self.name = name
+        self.type = type
+        self.summary = summary
+        self._kernels: dict[int, Kernel] = {}
+
+    def __repr__(self) -> str:
+        return f"<plugin {self.name}>"
+
+    def kernel(self, method: Callable[..., Any]) -> Callable[[K], K]:
+        """Register the decorated function as the kernel of `method`, e.g. Operations.fpga_vadd."""
+        op = operation_of(method)
+
+        def register(function: K) -> K:
+            self._kernels[op.code] = function
+            return function
+
+        return register
+
+    def find(self, op: Operation) -> Kernel | None:
+        """The kernel for `op`, called as kernel(session, *values); None if not implemented."""
+        return self._kernels.get(op.code)
+
+    def operations(self) -> list[Operation]:
+        return [op for op in OPERATIONS.values() if self.find(op)]
+
+    @property
+    def is_remote(self) -> bool:
+        return bool(self.type & PluginType.REMOTE)
+
+    def start(self, config: Config) -> None:
+        """The runtime has loaded the plugin."""
+
+    def close(self) -> None:
+        """The runtime shuts down; its sessions are closed already."""
+
+    def open_session(self, session: Session) -> None:
+        """`session` begins and may call this plugin."""
+
+    def update_session(self, session: Session) -> None:
+        """The flags of `session` have changed."""
+
+    def close_session(self, session: Session) -> None:
+        """`session` ends."""
+
+    def register(self, session: Session, resource: Resource) -> None:
+        """`resource` becomes usable in `session`."""
+
+    def unregister(self, session: Session, resource: Resource) -> None:
+        """`resource` is no longer usable in `session`."""
+
+    def sync(self, session: Session, resource: Resource) -> None:
+        """Bring the content of `resource` up to date with what kernels wrote."""
+
+
+BUILT_IN = {
+    "cpu": "vaccel.plugins.cpu:plugin",
+    "noop": "vaccel.plugins.noop:plugin",
+    "rpc": "vaccel.plugins.rpc:plugin",
+    "vsock": "vaccel.plugins.rpc:vsock",
+}
+"""As declared in the package metadata, which a source tree that is not installed lacks."""
+
+ENTRY_POINTS = "vaccel.plugins"
+
+
+def load(text: str) -> tuple[Plugin, str]:
+    """The plugin that `text` names, and where it came from.
+
+    `text` is a plugin name, an old shared-object name (`[…/]libvaccel-NAME.so`), a Python file or
+    an importable module. Raises PluginError that says why it failed and what is installed.
+    """
+    try:
+        module, attribute = _import(text)
+        plugin = getattr(module, attribute, None)
+        if not isinstance(plugin, Plugin):
+            raise PluginError(f"{module.__name__} has no Plugin object named {attribute!r}")
+    except Exception as exc:  # whatever a plugin's import raises is the reason to report
+        reason = exc.message if isinstance(exc, FFIError) else f"{type(exc).__name__}: {exc}"
+        raise PluginError(
+            f"plugin {text!r} could not be loaded: {reason}; "
+            f"installed plugins: {', '.join(sorted(installed()))}"
+        ) from exc
+    return plugin, getattr(module, "__file__", None) or module.__name__
+
+
+def installed() -> dict[str, str]:
+    """Plugin names, with the module and attribute that each stands for."""
+    found = {e.name: e.value for e in metadata.entry_points(group=ENTRY_POINTS)}
+    return found | BUILT_IN
+
+
+def _import(text: str) -> tuple[ModuleType, str]:
+    old = re.fullmatch(r"(?:.*/)?libvaccel-([A-Za-z0-9_]+)\.so(?:\.\d+)*", text)
+    name = old[1] if old else text
+    if not old and (name.endswith(".py") or "/" in name):
+        return _import_file(Path(name)), "plugin"
+    target = BUILT_IN.get(name) or installed().get(name)
+    if target is None and "." not in name:
+        raise PluginError("no plugin of this name is installed")
+    module, _, attribute = (target or name).partition(":")
+    return importlib.import_module(module), attribute or "plugin"
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PluginError(f"there is no file {path}")
+    name = f"vaccel_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

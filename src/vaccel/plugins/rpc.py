@@ -1,0 +1,261 @@
+"""rpc: carries operations to an agent, over one connection for all of a process's sessions.
+
+Also found under its old name, vsock.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vaccel import log
+from vaccel.config import Config, Timeouts
+from vaccel.error import FFIError, NotFound, SessionClosed
+from vaccel.ops.spec import Operation
+from vaccel.plugin import Kernel, Plugin, PluginType
+from vaccel.resource import Resource
+from vaccel.rpc import address, arguments, codec, messages, models
+from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
+from vaccel.rpc.client import Client
+
+if TYPE_CHECKING:
+    from vaccel.session import Session
+
+_FEATURES = EMPTY_WRITE_ARGS
+_PLANS_KEPT = 256
+
+
+class _Plan(NamedTuple):
+    """How a call with arguments of these types and sizes travels, and how its answer reads."""
+
+    template: codec.Template
+    zeros: list[Any]
+    """Memory for write arguments, which only 0.8 peers need to see; unused for pre-filled ones."""
+    dims: dict[str, Any]
+
+
+class _Link:
+    """The connection to one agent, and the sessions that use it."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.features = 0
+        self.sessions = 0
+        self.resources: dict[int, tuple[int, int]] = {}
+        """Resource id → id at the agent, and the number of sessions it is registered with."""
+        self.plans: dict[Any, _Plan] = {}
+
+
+class _Remote(NamedTuple):
+    """A session's other half."""
+
+    link: _Link
+    id: int
+
+
+class RpcPlugin(Plugin):
+    """Implements every operation by asking the agent at the session's endpoint."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, PluginType.REMOTE | PluginType.GENERIC, summary="an agent elsewhere")
+        self.start(Config())
+
+    def start(self, config: Config) -> None:
+        if self.name == "vsock":
+            log.debug("vsock is a VirtIO module")
+        self._endpoint = config.endpoint
+        self._timeouts: Timeouts = config.timeouts
+        self._lock = threading.Lock()
+        self._links: dict[str, _Link] = {}
+        self._remotes: dict[Session, _Remote] = {}
+
+    def close(self) -> None:
+        with self._lock:
+            links, self._links = list(self._links.values()), {}
+        for link in links:
+            link.client.close()
+
+    def find(self, op: Operation) -> Kernel:
+        return functools.partial(self._genop if op.method == "Genop" else self._model, op)
+
+    # -- sessions ------------------------------------------------------------------------------
+
+    def open_session(self, session: Session) -> None:
+        log.debug("[%s] Initializing session", self.name)
+        link = self._link(session.endpoint or self._endpoint)
+        request = messages.CreateSessionRequest(flags=int(session.flags), features=_FEATURES)
+        try:
+            answer = self._control(link, "CreateSession", request)
+        except FFIError:
+            self._release(link)
+            raise
+        link.features = answer.features
+        self._remotes[session] = _Remote(link, answer.session_id)
+        session.remote_id = answer.session_id
+        log.debug("[%s] New session %d", self.name, answer.session_id)
+
+    def update_session(self, session: Session) -> None:
+        link, number = self._remote(session)
+        request = messages.UpdateSessionRequest(session_id=number, flags=int(session.flags))
+        self._control(link, "UpdateSession", request)
+
+    def close_session(self, session: Session) -> None:
+        remote = self._remotes.pop(session, None)
+        if remote is None:
+            return
+        log.debug("[%s] Destroying session %d", self.name, remote.id)
+        try:
+            if remote.link.client.alive:
+                request = messages.DestroySessionRequest(session_id=remote.id)
+                self._control(remote.link, "DestroySession", request)
+        finally:
+            self._release(remote.link)
+
+    def _remote(self, session: Session) -> _Remote:
+        try:
+            return self._remotes[session]
+        except KeyError:
+            raise SessionClosed(f"session {session.id} is not open at an agent") from None
+
+    def _link(self, endpoint: str) -> _Link:
+        """The connection to `endpoint`; a lost one is replaced."""
+        key = str(address.parse(endpoint))
+        with self._lock:
+            link = self._links.get(key)
+            if link is None or not link.client.alive:
+                link = self._links[key] = _Link(Client(endpoint, self._timeouts))
+            link.sessions += 1
+            return link
+
+    def _release(self, link: _Link) -> None:
+        with self._lock:
+            link.sessions -= 1
+            if link.sessions:
+                return
+            key = str(link.client.endpoint)
+            if self._links.get(key) is link:
+                del self._links[key]
+        log.debug("[%s] Destroying %s client", self.name, self.name)
+        link.client.close()
+
+    def _control(
+        self, link: _Link, method: str, request: Any, contents: Contents | None = None
+    ) -> Any:
+        timeout = self._timeouts.control
+        answer, _ = self._call(link, method, request, contents or Contents(), timeout)
+        return answer
+
+    @staticmethod
+    def _call(
+        link: _Link, method: str, request: Any, contents: Contents, timeout: float | None
+    ) -> tuple[Any, list[memoryview]]:
+        template = codec.request(
+            messages.SERVICES[0], method, request, contents.sizes, _nanoseconds(timeout)
+        )
+        shape, views = link.client.call(method, template, contents.buffers, timeout)
+        return shape.message, views
+
+    # -- resources -----------------------------------------------------------------------------
+
+    def register(self, session: Session, resource: Resource) -> None:
+        link, number = self._remote(session)
+        known, users = link.resources.get(resource.id, (0, 0))
+        request = messages.RegisterResourceRequest(
+            resource_type=int(resource.type), session_id=number, resource_id=known
+        )
+        contents = Contents()
+        if not known:
+            for blob in resource.blobs():
+                request.blobs.add(
+                    type=int(blob.type),
+                    name=blob.name,
+                    data=contents.put(blob.data, blob.data.nbytes),
+                    size=blob.data.nbytes,
+                )
+        answer = self._control(link, "RegisterResource", request, contents)
+        link.resources[resource.id] = (answer.resource_id, users + 1)
+        resource.remote_id = answer.resource_id
+
+    def unregister(self, session: Session, resource: Resource) -> None:
+        link, number = self._remote(session)
+        known, users = link.resources.pop(resource.id, (0, 0))
+        if users > 1:
+            link.resources[resource.id] = (known, users - 1)
+        if known and link.client.alive:
+            request = messages.UnregisterResourceRequest(resource_id=known, session_id=number)
+            self._control(link, "UnregisterResource", request)
+
+    def sync(self, session: Session, resource: Resource) -> None:
+        link, _ = self._remote(session)
+        request = messages.SyncResourceRequest(resource_id=self._resource_id(link, resource))
+        timeout = self._timeouts.control
+        answer, views = self._call(link, "SyncResource", request, Contents(), timeout)
+        resource.update([codec.bulk(blob.data, views) for blob in answer.blobs])
+
+    @staticmethod
+    def _resource_id(link: _Link, resource: Any) -> int:
+        known, _ = link.resources.get(resource.id, (0, 0))
+        if not known:
+            raise NotFound(
+                f"resource {resource.id} is not registered with a session of this agent: "
+                f"call resource.register(session) first"
+            )
+        return known
+
+    # -- operations ----------------------------------------------------------------------------
+
+    def _genop(self, op: Operation, session: Session, *values: Any) -> Any:
+        link, number = self._remotes.get(session) or self._remote(session)
+        if op.resource is not None:
+            values = self._with_id(op.resource, link, values)
+        read, given = op.read_args(values), op.prefilled(values)
+        # Plans are kept by all that is not bulk content: types, sizes, and the operation code.
+        shapes = [arg[:2] if arg[1] > codec.INLINE else bytes(arg[2]) for arg in read + given]
+        key = (number, *shapes)
+        plan = link.plans.get(key) or self._plan(op, link, number, values, key)
+        buffers = [arg[2] for arg in read if arg[1] > codec.INLINE]
+        buffers += [arg[2] for arg in given if arg[1] > codec.INLINE] or plan.zeros
+        shape, views = link.client.call("Genop", plan.template, buffers, self._timeouts.operation)
+        write = arguments.decode_again(shape, shape.message.write_args, views)
+        return op.result(values, write, plan.dims)
+
+    def _plan(
+        self, op: Operation, link: _Link, number: int, values: Sequence[Any], key: Any
+    ) -> _Plan:
+        dims = op.check(values)[1] if op.resource is None else {}
+        contents = Contents()
+        empty = bool(link.features & EMPTY_WRITE_ARGS)
+        read = arguments.encode(op.read_args(values), contents)
+        reads = len(contents.buffers)
+        write = arguments.encode(op.write_args(values, dims), contents, empty=empty)
+        request = messages.GenopRequest(session_id=number, read_args=read, write_args=write)
+        timeout = _nanoseconds(self._timeouts.operation)
+        template = codec.request(messages.SERVICES[0], "Genop", request, contents.sizes, timeout)
+        if len(link.plans) >= _PLANS_KEPT:
+            link.plans.clear()
+        plan = link.plans[key] = _Plan(template, contents.buffers[reads:], dims)
+        return plan
+
+    def _with_id(self, place: int, link: _Link, values: Sequence[Any]) -> tuple[Any, ...]:
+        known = self._resource_id(link, values[place])
+        return (*values[:place], known, *values[place + 1 :])
+
+    def _model(self, op: Operation, session: Session, *values: Any) -> Any:
+        link, number = self._remote(session)
+        if op.resource is not None:
+            values = self._with_id(op.resource, link, values)
+        contents = Contents()
+        request = models.encode_request(op, number, values, contents)
+        timeout = self._timeouts.operation
+        answer, views = self._call(link, op.method, request, contents, timeout)
+        return models.decode_response(op, answer, views)
+
+
+def _nanoseconds(timeout: float | None) -> int:
+    return 0 if timeout is None else max(int(timeout * 1e9), 1)
+
+
+plugin = RpcPlugin("rpc")
+vsock = RpcPlugin("vsock")

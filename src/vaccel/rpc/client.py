@@ -1,0 +1,270 @@
+"""A client connection that threads share.
+
+There is no reader thread: of the threads that wait for an answer, one reads for all. A single
+caller so sends and receives by itself, without a thread switch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from vaccel.config import Timeouts
+from vaccel.error import ConnectionLost, DeadlineExceeded, FFIError, ProtocolError, from_errno
+from vaccel.rpc import address, transport
+from vaccel.rpc.codec import Decoder, Shape, Template
+from vaccel.rpc.messages import METHODS, RpcResponse
+from vaccel.rpc.status import to_error
+from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Connection, Event, Flag, Kind, Role
+
+_TIMEVAL = struct.Struct("@ll")
+
+
+class _Waiter:
+    """A call that waits for its answer."""
+
+    __slots__ = ("event", "wakeup")
+
+    def __init__(self) -> None:
+        self.event: Event | None = None
+        self.wakeup: threading.Lock | None = None
+
+    def wake(self) -> None:
+        if self.wakeup is not None:
+            with contextlib.suppress(RuntimeError):  # already awake
+                self.wakeup.release()
+
+
+class _Limit:
+    """A time limit on a socket's next operation.
+
+    As a socket option, which costs nothing where it stays the same, while Python's own time-outs
+    add a system call to each operation.
+    """
+
+    def __init__(self, sock: socket.socket, option: int) -> None:
+        self._sock = sock
+        self._option = option
+        self.seconds: float | None = None
+
+    def set(self, deadline: float | None) -> None:
+        """Raises DeadlineExceeded if the deadline has passed."""
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None:
+            if left <= 0:
+                raise DeadlineExceeded
+            if self.seconds is not None and 0 <= self.seconds - left < self.seconds / 64:
+                return
+        elif self.seconds is None:
+            return
+        seconds = left or 0.0
+        microseconds = int(seconds % 1 * 1e6) or int(left is not None)
+        value = _TIMEVAL.pack(int(seconds), microseconds)
+        self._sock.setsockopt(socket.SOL_SOCKET, self._option, value)
+        self.seconds = left
+
+
+class Client:
+    """A connection to the agent at `endpoint`; connects at once.
+
+    Raises ConnectionFailed or DeadlineExceeded, naming the endpoint.
+    """
+
+    def __init__(
+        self, endpoint: str, timeouts: Timeouts | None = None, limit: int = DEFAULT_LIMIT
+    ) -> None:
+        timeouts = timeouts or Timeouts()
+        self.endpoint = address.parse(endpoint)
+        self._sock = address.connect(self.endpoint, timeouts.connect, timeouts.keepalive)
+        self._connection = Connection(Role.CLIENT, limit)
+        self._decoder = Decoder(RpcResponse, {name: m[1] for name, m in METHODS.items()})
+        self._pending: dict[int, _Waiter] = {}
+        self._stream = 1
+        self._send_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._send_limit = _Limit(self._sock, socket.SO_SNDTIMEO)
+        self._receive_limit = _Limit(self._sock, socket.SO_RCVTIMEO)
+        self._answered = False
+        self._lost: FFIError | None = None
+
+    def __repr__(self) -> str:
+        return f"<client of {self.endpoint}>"
+
+    def close(self) -> None:
+        """End the connection. Calls that wait raise ConnectionLost."""
+        self._lose(ConnectionLost(f"the connection to {self.endpoint} was closed"))
+        # The socket is freed only once nobody reads from it.
+        with self._read_lock, self._send_lock:
+            self._sock.close()
+
+    @property
+    def alive(self) -> bool:
+        """The connection is usable, as far as can be told without asking the peer."""
+        if self._lost is None and not self._pending:
+            try:
+                flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+                if not self._sock.recv(1, flags):
+                    self._lose(self._ended(None))
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                self._lose(self._ended(exc))
+        return self._lost is None
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def call(
+        self,
+        method: str,
+        template: Template,
+        contents: Sequence[Any] = (),
+        timeout: float | None = None,
+        parts: Sequence[tuple[Template, Sequence[Any]]] = (),
+    ) -> tuple[Shape, list[memoryview]]:
+        """Send a request (with `parts`: a streaming one) and wait for its answer.
+
+        Raises the error that the peer reports; DeadlineExceeded after `timeout` seconds;
+        ConnectionLost.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiter = _Waiter()
+        with self._send_lock:
+            self._check()
+            stream = self._stream
+            self._stream += 2
+            self._pending[stream] = waiter
+            try:
+                if deadline is not None or self._send_limit.seconds is not None:
+                    self._send_limit.set(deadline)
+                self._send(stream, template, contents, parts)
+            except BlockingIOError:
+                # Part of a frame is out, so nothing more can be said on this connection.
+                self._lose(DeadlineExceeded(f"{self.endpoint} took no data within {timeout} s"))
+            except OSError as exc:
+                self._lose(self._ended(exc))
+        try:
+            event = waiter.event or self._wait(waiter, deadline)
+        except DeadlineExceeded:
+            raise DeadlineExceeded(
+                f"{method}: no answer from {self.endpoint} within {timeout} s"
+            ) from None
+        finally:
+            self._pending.pop(stream, None)
+        if event.excess:
+            raise ProtocolError(
+                f"{method}: the answer of {self.endpoint} is {event.excess} bytes long, "
+                f"more than the limit"
+            )
+        shape, views = self._decoder.decode(event.data, method)
+        if shape.envelope.status.code:
+            raise to_error(shape.envelope.status)
+        return shape, views
+
+    def _send(
+        self,
+        stream: int,
+        template: Template,
+        contents: Sequence[Any],
+        parts: Sequence[tuple[Template, Sequence[Any]]],
+    ) -> None:
+        flags = Flag.REMOTE_OPEN if parts else 0
+        frame = template.frame(stream, Kind.REQUEST, flags, contents)
+        transport.send(self._sock, template.length, frame)
+        for number, (part, buffers) in enumerate(parts, 1):
+            flags = Flag.REMOTE_CLOSED if number == len(parts) else 0
+            frame = part.frame(stream, Kind.DATA, flags, buffers)
+            transport.send(self._sock, part.length, frame)
+
+    def _wait(self, waiter: _Waiter, deadline: float | None) -> Event:
+        while waiter.event is None:
+            if self._read_lock.acquire(blocking=False):
+                try:
+                    self._read_until(waiter, deadline)
+                finally:
+                    self._read_lock.release()
+                    self._wake_next()
+            elif waiter.wakeup is None:
+                # Once more for the read lock: its holder may have looked for us before this.
+                waiter.wakeup = threading.Lock()
+                waiter.wakeup.acquire()
+            else:
+                left = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
+                if not waiter.wakeup.acquire(timeout=left) and waiter.event is None:
+                    raise DeadlineExceeded
+        return waiter.event
+
+    def _wake_next(self) -> None:
+        """Let another thread that waits take over the reading."""
+        if self._pending:
+            for waiter in list(self._pending.values()):
+                if waiter.event is None and waiter.wakeup is not None:
+                    waiter.wake()
+                    return
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def _read_until(self, waiter: _Waiter, deadline: float | None) -> None:
+        while waiter.event is None:
+            self._check()
+            try:
+                if deadline is not None or self._receive_limit.seconds is not None:
+                    self._receive_limit.set(deadline)
+                events = transport.receive(self._sock, self._connection)
+            except BlockingIOError:
+                continue  # the socket's time limit; setting it anew looks at the deadline
+            except ProtocolError as exc:
+                self._lose(self._no_peer(exc))
+                continue
+            except OSError as exc:
+                self._lose(self._ended(exc))
+                continue
+            if events is None:
+                self._lose(self._ended(None))
+                continue
+            for event in events:
+                self._deliver(event)
+
+    def _deliver(self, event: Event) -> None:
+        waiter = self._pending.get(event.stream)
+        if waiter is not None:
+            self._answered = True
+            waiter.event = event
+            waiter.wake()
+        elif event.stream % 2 == 0 or event.stream >= self._stream:
+            raise ProtocolError(f"an answer on stream {event.stream}, which was never opened")
+        # Otherwise it answers a call that was given up at its deadline.
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise from_errno(self._lost.code, self._lost.message)
+
+    def _lose(self, reason: FFIError) -> None:
+        """No more calls; those that wait raise `reason`."""
+        if self._lost is None:
+            self._lost = reason
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+            for waiter in list(self._pending.values()):
+                waiter.wake()
+
+    def _ended(self, exc: OSError | None) -> FFIError:
+        why = f" ({exc.strerror})" if exc is not None and exc.strerror else ""
+        if not self._answered:
+            return ConnectionLost(
+                f"{self.endpoint} ended the connection before answering{why}: is it a vAccel agent?"
+            )
+        return ConnectionLost(
+            f"the connection to {self.endpoint} was lost{why}; open a new Session to connect again"
+        )
+
+    def _no_peer(self, exc: ProtocolError) -> FFIError:
+        return ProtocolError(
+            f"{self.endpoint} does not speak ttRPC ({exc.message}): is it a vAccel agent?"
+        )

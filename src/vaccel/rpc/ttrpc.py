@@ -1,0 +1,233 @@
+"""ttRPC framing and stream state. No I/O happens here: bytes in, events out.
+
+A frame is a 10-byte header (data length u32, stream id u32, type u8, flags u8, big-endian) and the
+data. Both ends obey the same table of rules.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+import numpy as np
+
+from vaccel.error import ProtocolError
+
+HEADER = struct.Struct(">IIBB")
+HEADER_SIZE = HEADER.size
+
+DEFAULT_LIMIT = 1 << 30
+"""Bytes of data in one message."""
+MAX_OPEN_STREAMS = 4096
+"""Streaming requests that a peer may have begun and not ended."""
+ALIGNMENT = 64
+"""Data of large frames starts at a multiple of this in memory, so that peers can align arrays."""
+
+# Smaller frames arrive together with their neighbours; a larger one gets memory of its own.
+_LARGE = 64 << 10
+
+Data = bytes | memoryview
+
+
+class Kind(IntEnum):
+    REQUEST = 1
+    RESPONSE = 2
+    DATA = 3
+
+
+class Flag(IntFlag):
+    REMOTE_CLOSED = 0x01
+    REMOTE_OPEN = 0x02
+    NO_DATA = 0x04
+
+
+class Role(IntEnum):
+    CLIENT = 0
+    SERVER = 1
+
+
+# What each role may receive: frame types, and the flags that each may carry.
+_RECEIVES: dict[Role, dict[int, int]] = {
+    Role.SERVER: {
+        Kind.REQUEST: Flag.REMOTE_CLOSED | Flag.REMOTE_OPEN,
+        Kind.DATA: Flag.REMOTE_CLOSED | Flag.NO_DATA,
+    },
+    Role.CLIENT: {Kind.RESPONSE: 0},
+}
+
+
+class Frame(NamedTuple):
+    stream: int
+    kind: int
+    flags: int
+    data: Data
+    excess: int = 0
+    """The length that the header promised, where that is over the limit; the data is dropped."""
+
+
+class Event(NamedTuple):
+    """A whole request (for a server) or response (for a client)."""
+
+    stream: int
+    data: Data
+    parts: tuple[Data, ...] | None = None
+    """The messages that followed a streaming request; None for a unary one."""
+    excess: int = 0
+    """If not 0: the message was longer than the limit, this long; `data` is empty."""
+
+
+class Reader:
+    """Cuts received bytes into frames.
+
+    Large frames are received where they stay: `space()` is the memory still to be filled (with
+    recv_into), `filled()` says how much was. Memory for them is reserved, not touched, so a header
+    that promises much costs nothing until its bytes arrive.
+    """
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        self._rest = b""
+        self._head = (0, 0, 0, 0)
+        self._large: memoryview | None = None
+        self._at = 0
+        self._skip = 0
+
+    def receive(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes."""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        frames: list[Frame] = []
+        at, end = 0, len(data)
+        while at < end:
+            if self._skip:
+                step = min(self._skip, end - at)
+                self._skip -= step
+                at += step
+                continue
+            if end - at < HEADER_SIZE:
+                self._rest = data[at:]
+                break
+            length, stream, kind, flags = HEADER.unpack_from(data, at)
+            body = at + HEADER_SIZE
+            if length > self._limit:
+                frames.append(Frame(stream, kind, flags, b"", length))
+                self._skip, at = length, body
+            elif body + length <= end:
+                at = body + length
+                # A small copy frees the receive buffer; a large frame never comes this way.
+                frames.append(Frame(stream, kind, flags, data[body:at]))
+            elif length <= _LARGE:
+                self._rest = data[at:]
+                break
+            else:
+                self._begin_large(length, stream, kind, flags, data[body:])
+                break
+        return frames
+
+    def _begin_large(self, length: int, stream: int, kind: int, flags: int, start: bytes) -> None:
+        try:
+            memory = np.empty(length + ALIGNMENT, np.uint8)
+        except MemoryError:
+            raise ProtocolError(f"no memory for a message of {length} bytes") from None
+        offset = -memory.ctypes.data % ALIGNMENT
+        self._large = memoryview(memory.data)[offset : offset + length]
+        self._large[: len(start)] = start
+        self._at = len(start)
+        self._head = (length, stream, kind, flags)
+
+    def space(self) -> memoryview | None:
+        """Where to receive the rest of a large frame; None outside of one."""
+        return self._large[self._at :] if self._large is not None else None
+
+    def filled(self, count: int) -> list[Frame]:
+        """`count` bytes of `space()` have been received."""
+        self._at += count
+        length, stream, kind, flags = self._head
+        if self._large is None or self._at < length:
+            return []
+        data, self._large = self._large, None
+        return [Frame(stream, kind, flags, data)]
+
+    @property
+    def idle(self) -> bool:
+        """No frame has been received in part."""
+        return not self._rest and self._large is None and not self._skip
+
+
+class Connection:
+    """One end of a connection: frames in, whole requests or responses out."""
+
+    def __init__(self, role: Role, limit: int = DEFAULT_LIMIT) -> None:
+        self._allowed = _RECEIVES[role]
+        self._limit = limit
+        self.reader = Reader(limit)
+        self._last = 0
+        self._streams: dict[int, _Stream] = {}
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Feed received bytes; the events they complete. Raises ProtocolError."""
+        return self._events(self.reader.receive(data))
+
+    def filled(self, count: int) -> list[Event]:
+        """As `receive`, for bytes received into `reader.space()`."""
+        return self._events(self.reader.filled(count))
+
+    def _events(self, frames: list[Frame]) -> list[Event]:
+        events = []
+        for frame in frames:
+            allowed = self._allowed.get(frame.kind)
+            if allowed is None or frame.flags & ~allowed:
+                raise ProtocolError(
+                    f"frame type {frame.kind} with flags {frame.flags:#04x} is not allowed here: "
+                    f"the peer does not speak ttRPC, or is out of step"
+                )
+            if frame.kind == Kind.REQUEST:
+                event = self._request(frame)
+            elif frame.kind == Kind.DATA:
+                event = self._data(frame)
+            else:
+                event = Event(frame.stream, frame.data, None, frame.excess)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _request(self, frame: Frame) -> Event | None:
+        if frame.stream % 2 == 0 or frame.stream <= self._last:
+            raise ProtocolError(
+                f"stream id {frame.stream}: expected an odd number above {self._last}"
+            )
+        self._last = frame.stream
+        if frame.excess or not frame.flags & Flag.REMOTE_OPEN:
+            return Event(frame.stream, frame.data, None, frame.excess)
+        if len(self._streams) >= MAX_OPEN_STREAMS:
+            raise ProtocolError(f"more than {MAX_OPEN_STREAMS} streams begun and not ended")
+        self._streams[frame.stream] = _Stream(frame.data)
+        return None
+
+    def _data(self, frame: Frame) -> Event | None:
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            if 0 < frame.stream <= self._last and frame.stream % 2:
+                return None  # late data of a stream that was already answered
+            raise ProtocolError(f"data on stream {frame.stream}, which was never opened")
+        stream.size += len(frame.data) + frame.excess
+        if stream.size > self._limit:
+            del self._streams[frame.stream]
+            return Event(frame.stream, b"", (), stream.size)
+        if not frame.flags & Flag.NO_DATA:
+            stream.parts.append(frame.data)
+        if not frame.flags & Flag.REMOTE_CLOSED:
+            return None
+        del self._streams[frame.stream]
+        return Event(frame.stream, stream.request, tuple(stream.parts))
+
+
+class _Stream:
+    """A streaming request that is still arriving."""
+
+    def __init__(self, request: Data) -> None:
+        self.request = request
+        self.parts: list[Data] = []
+        self.size = 0

@@ -1,0 +1,82 @@
+"""The folder for a process's files: mode 0700, removed at exit, swept up after a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from vaccel import log
+
+PREFIX = "vaccel."
+_LOCK = ".lock"
+
+
+class Rundir:
+    """A folder `vaccel.XXXXXXXX` whose owner holds a lock on a file in it.
+
+    So others can tell a live one from one that a killed process left behind.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+        self._pid = os.getpid()
+
+    @classmethod
+    def create(cls) -> Rundir:
+        base = base_folder()
+        _sweep(base)
+        while True:
+            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Between open and flock another process may have taken it for a leftover.
+            if os.fstat(lock).st_nlink > 0:
+                return cls(path, lock)
+            os.close(lock)
+
+    def subfolder(self, name: str) -> Path:
+        path = self.path / name
+        path.mkdir(mode=0o700)
+        return path
+
+    def remove_subfolder(self, path: Path) -> None:
+        if self._pid == os.getpid():
+            shutil.rmtree(path, ignore_errors=True)
+
+    def remove(self) -> None:
+        if self._pid != os.getpid():
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def base_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """`$XDG_RUNTIME_DIR`, else `/run/user/UID`, else the temporary folder."""
+    for candidate in (environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}"):
+        if candidate and os.path.isdir(candidate) and os.access(candidate, os.W_OK | os.X_OK):
+            return Path(candidate)
+    return Path(tempfile.gettempdir())
+
+
+def _sweep(base: Path) -> None:
+    """Remove the rundirs of our user whose owner is gone."""
+    for path in base.glob(PREFIX + "*"):
+        try:
+            lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            continue  # not one of these folders, not our user's, or removed meanwhile
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue  # its owner is alive
+        else:
+            if os.fstat(lock).st_uid == os.getuid():
+                shutil.rmtree(path, ignore_errors=True)
+                log.debug("Removed the rundir of a process that was killed: %s", path)
+        finally:
+            os.close(lock)

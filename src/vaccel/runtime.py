@@ -1,0 +1,168 @@
+"""The runtime of a process: configuration, plugins, the rundir, and what must be released."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any, Protocol
+
+from vaccel import config as configuration
+from vaccel import log, plugin, profiling
+from vaccel.config import Config
+from vaccel.error import FFIError, SessionClosed
+from vaccel.plugin import Plugin
+from vaccel.rundir import Rundir
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+class Runtime:
+    """Everything that lives between `bootstrap` and `cleanup`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.pid = os.getpid()
+        self.profiler = profiling.Profiler("vaccel", enabled=config.profiling_enabled)
+        self.plugins: list[Plugin] = []
+        self.session_ids = itertools.count(1)
+        self.resource_ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._open: dict[Closable, None] = {}
+        log.configure(config.log_level, config.log_file)
+        log.debug("Initializing vAccel")
+        self.rundir = Rundir.create()
+        log.debug("Created top-level rundir: %s", self.rundir.path)
+        try:
+            for name in config.plugin_names:
+                self.load(name)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def instrumented(self) -> bool:
+        """Each call is logged or timed."""
+        return self.profiler.enabled or log.debug_enabled()
+
+    def load(self, name: str) -> Plugin:
+        """Load the plugin called `name` and register what it implements."""
+        loaded, origin = plugin.load(name)
+        if loaded in self.plugins:
+            return loaded
+        log.debug("Registered plugin %s", loaded.name)
+        loaded.start(self.config)
+        self.plugins.append(loaded)
+        for op in loaded.operations():
+            log.debug("Registered function %s from plugin %s", op.title, loaded.name)
+        log.debug("Loaded plugin %s from %s", loaded.name, origin)
+        return loaded
+
+    def opened(self, thing: Closable) -> None:
+        with self._lock:
+            self._open[thing] = None
+
+    def closed(self, thing: Closable) -> None:
+        with self._lock:
+            self._open.pop(thing, None)
+
+    def close(self) -> None:
+        """Release sessions and resources, newest first, then the plugins and the rundir."""
+        with self._lock:
+            things = list(reversed(self._open))
+        for thing in things:
+            try:
+                thing.close()
+            except FFIError as exc:
+                log.warn("%s", exc.message)
+        for line in self.profiler.summary():
+            log.info("%s", line)
+        log.debug("Shutting down vAccel")
+        log.debug("Cleaning up plugins")
+        for loaded in self.plugins:
+            loaded.close()
+            log.debug("Unregistered plugin %s", loaded.name)
+        self.plugins.clear()
+        self.rundir.remove()
+        log.release()
+
+
+_lock = threading.RLock()
+_runtime: Runtime | None = None
+_installed = False
+
+
+def current() -> Runtime:
+    """The running runtime; starts one from the environment where there is none."""
+    runtime = _runtime
+    if runtime is not None:
+        return runtime
+    with _lock:
+        if _runtime is None:
+            if not configuration.auto_bootstrap():
+                raise SessionClosed(
+                    "vAccel is not initialised and VACCEL_BOOTSTRAP_ENABLED=0: "
+                    "call vaccel.bootstrap() first"
+                )
+            bootstrap()
+        return _running()
+
+
+def bootstrap(config: Config | None = None) -> None:
+    """Start the runtime with `config`, or as the environment says; ends one that runs."""
+    global _runtime
+    with _lock:
+        cleanup()
+        _runtime = Runtime(Config.from_env() if config is None else config)
+        _install_exit()
+
+
+def cleanup() -> None:
+    """Release every session, resource, plugin and file. Harmless when nothing runs."""
+    global _runtime
+    with _lock:
+        runtime, _runtime = _runtime, None
+        if runtime is not None:
+            runtime.close()
+
+
+def _running() -> Runtime:
+    if _runtime is None:
+        raise SessionClosed("vAccel was shut down by another thread")
+    return _runtime
+
+
+def _cleanup_at_exit() -> None:
+    if configuration.auto_cleanup():
+        cleanup()
+
+
+def _forget() -> None:
+    """In a forked child: the sessions, sockets and files belong to the parent."""
+    global _runtime, _lock
+    _lock = threading.RLock()
+    _runtime = None
+
+
+def _on_sigterm(signum: int, frame: FrameType | None) -> None:
+    # SystemExit unwinds the program's `with` blocks and then runs the exit handlers.
+    raise SystemExit(128 + signum)
+
+
+def _install_exit() -> None:
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    atexit.register(_cleanup_at_exit)
+    os.register_at_fork(after_in_child=_forget)
+    handler: Any = None
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+    if handler is signal.SIG_DFL and configuration.auto_cleanup():
+        signal.signal(signal.SIGTERM, _on_sigterm)

@@ -1,0 +1,221 @@
+"""Sessions: where a program calls operations."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from vaccel import genop, log, runtime
+from vaccel.error import FFIError, InternalError, NotSupported, ResourceExhausted, SessionClosed
+from vaccel.ops.args import Arg
+from vaccel.ops.catalog import Operations
+from vaccel.ops.spec import Operation
+from vaccel.plugin import Kernel, Plugin, PluginType
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from vaccel.resource import Resource
+
+
+class Session(Operations):
+    """A program's use of the loaded plugins, or of the agent at `endpoint`.
+
+    `flags` (PluginType bits) prefers plugins of a type. A context manager; threads may share it.
+    """
+
+    def __init__(self, flags: PluginType | int = 0, *, endpoint: str | None = None) -> None:
+        self._runtime = runtime.current()
+        self.flags = PluginType(flags)
+        self.endpoint = endpoint
+        self._plugins = self._choose(endpoint)
+        self._lock = threading.RLock()
+        self._kernels: dict[int, Kernel] = {}
+        self._resources: list[Resource] = []
+        self._attached: list[Plugin] = []
+        self._closed = False
+        self.remote_id = 0
+        self.id = next(self._runtime.session_ids)
+        # A session that is remote in the first place shows an unreachable agent at once.
+        if self.is_remote:
+            self._attach_plugin(self._plugins[0])
+        self._runtime.opened(self)
+        log.debug("session:%d New session", self.id)
+
+    def _choose(self, endpoint: str | None) -> list[Plugin]:
+        if endpoint is None:
+            plugins = list(self._runtime.plugins)
+            return sorted(plugins, key=lambda p: not (self.flags and p.type & self.flags))
+        remote = [p for p in self._runtime.plugins if p.is_remote]
+        return remote[:1] or [self._runtime.load("rpc")]
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id}{' closed' if self._closed else ''}>"
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def is_remote(self) -> bool:
+        """Operations go to an agent first."""
+        return bool(self._plugins) and self._plugins[0].is_remote
+
+    def has_resource(self, resource: Resource) -> bool:
+        return resource.registered_with(self)
+
+    @property
+    def resources(self) -> list[Resource]:
+        return list(self._resources)
+
+    def update(self, flags: PluginType | int) -> None:
+        """Prefer plugins of another type from now on."""
+        with self._lock:
+            self._check_open()
+            self.flags = PluginType(flags)
+            self._plugins = self._choose(self.endpoint)
+            self._kernels = {}
+            for plugin in self._attached:
+                plugin.update_session(self)
+
+    def close(self) -> None:
+        """Release the session and what is registered with it. Repeatable."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._kernels = _ClosedKernels(self.id)
+            resources, plugins = list(self._resources), list(self._attached)
+        for resource in resources:
+            _quietly(resource.unregister, self)
+        for plugin in plugins:
+            _quietly(plugin.close_session, self)
+        log.debug("session:%d Free session", self.id)
+        self._runtime.closed(self)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            _raise_closed(self.id)
+
+    # -- operations ----------------------------------------------------------------------------
+
+    def invoke(self, op: Operation, args: tuple[Any, ...]) -> Any:
+        """Call `op` with positional values; what all operation methods do."""
+        checked, dims = op.check(args)
+        result = self.run(op, checked)
+        return op.restore(args, checked, dims, result)
+
+    def run(self, op: Operation, checked: list[Any]) -> Any:
+        """Call the kernel for `op` with checked values."""
+        kernel = self._kernels.get(op.code) or self._find(op)
+        try:
+            return kernel(self, *checked)
+        except FFIError:
+            raise
+        except MemoryError as exc:
+            raise ResourceExhausted(f"{op.name}: out of memory ({exc})") from exc
+        except Exception as exc:
+            raise InternalError(f"{op.name}: the kernel raised {exc!r}") from exc
+
+    def genop(self, arg_read: list[Arg], arg_write: list[Arg]) -> None:
+        """Call the operation whose code is arg_read[0]; fills `arg_write` in place."""
+        genop.call(self, arg_read, arg_write)
+
+    def require(self, op: Operation) -> tuple[Plugin, Kernel]:
+        """The plugin that serves `op`, and its kernel; raises NotSupported if there is none."""
+        for plugin in self._plugins:
+            kernel = plugin.find(op)
+            if kernel is not None:
+                return plugin, kernel
+        loaded = ", ".join(p.name for p in self._plugins) or "none"
+        raise NotSupported(
+            f"{op.name}: no loaded plugin implements it (loaded: {loaded}); "
+            f"name one that does in VACCEL_PLUGINS"
+        )
+
+    def _find(self, op: Operation) -> Kernel:
+        with self._lock:
+            self._check_open()
+            log.debug("session:%d Looking for plugin implementing %s", self.id, op.phrase)
+            plugin, kernel = self.require(op)
+            log.debug("Found implementation in %s plugin", plugin.name)
+            self._attach_plugin(plugin)
+            if self._runtime.instrumented:
+                return self._timed(op, kernel)
+            self._kernels[op.code] = kernel
+            return kernel
+
+    def _timed(self, op: Operation, kernel: Kernel) -> Kernel:
+        def timed(session: Session, *values: Any) -> Any:
+            start = time.monotonic_ns()
+            try:
+                return kernel(session, *values)
+            finally:
+                profiler = self._runtime.profiler
+                if profiler.enabled:
+                    profiler.add(f"[{op.name}] plugin", start, time.monotonic_ns() - start)
+
+        return timed
+
+    # -- plugins and resources -----------------------------------------------------------------
+
+    def _attach_plugin(self, plugin: Plugin) -> None:
+        """Tell `plugin` of the session before its first call there."""
+        if plugin not in self._attached:
+            plugin.open_session(self)
+            self._attached.append(plugin)
+            for resource in self._resources:
+                plugin.register(self, resource)
+
+    def attach(self, resource: Resource) -> None:
+        """Called by `Resource.register`."""
+        with self._lock:
+            self._check_open()
+            for plugin in self._attached:
+                plugin.register(self, resource)
+            self._resources.append(resource)
+
+    def detach(self, resource: Resource) -> None:
+        """Called by `Resource.unregister`."""
+        with self._lock:
+            self._resources.remove(resource)
+            for plugin in self._attached:
+                plugin.unregister(self, resource)
+
+    def sync(self, resource: Resource) -> None:
+        """Called by `Resource.sync`."""
+        with self._lock:
+            self._check_open()
+            for plugin in self._attached:
+                plugin.sync(self, resource)
+
+
+class _ClosedKernels(dict[int, Kernel]):
+    """Makes calls on a closed session fail without a check on the way of every other call."""
+
+    def __init__(self, session_id: int) -> None:
+        super().__init__()
+        self._id = session_id
+
+    def get(self, *_: Any) -> NoReturn:
+        _raise_closed(self._id)
+
+
+def _raise_closed(session_id: int) -> NoReturn:
+    raise SessionClosed(f"session {session_id} is closed; open a new Session")
+
+
+def _quietly(release: Any, argument: Any) -> None:
+    """Release the rest even where one part fails, for instance on a lost connection."""
+    try:
+        release(argument)
+    except FFIError as exc:
+        log.debug("%s", exc.message)
