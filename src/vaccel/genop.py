@@ -33,22 +33,26 @@ def operation(code: WireArg) -> Operation:
 
 def execute(
     session: Session,
-    op: Operation,
     read: Sequence[WireArg],
     write: Sequence[WireArg],
     resource: Callable[[int], Any],
-) -> list[WireArg]:
-    """Unpack the arguments (the code not included), run, and fill the write arguments."""
+) -> tuple[Operation, list[Any], Any, list[WireArg]]:
+    """Run the operation that read[0] names: it, its values, its result, the filled `write`.
+
+    `resource` finds a resource by its id.
+    """
+    if not read:
+        raise InvalidArgument("genop: expected the operation code as first argument, found none")
+    op = operation(read[0])
     session.require(op)
-    checked = op.unpack(read, write, resource)
-    return op.reply(checked, session.run(op, checked), write)
+    values = op.unpack(read[1:], write, resource)
+    result = session.run(op, values)
+    return op, values, result, op.reply(values, result, write)
 
 
 def call(session: Session, arg_read: Sequence[Arg], arg_write: Sequence[Arg]) -> None:
     """`Session.genop`: fills `arg_write` in place."""
     read = [to_wire(arg) for arg in arg_read]
-    if not read:
-        raise InvalidArgument("genop: expected the operation code as first argument, found none")
 
     def resource(number: int) -> Any:
         for known in session.resources:
@@ -57,6 +61,6 @@ def call(session: Session, arg_read: Sequence[Arg], arg_write: Sequence[Arg]) ->
         raise NotFound(f"resource {number} is not registered with session {session.id}")
 
     write = [to_wire(arg) for arg in arg_write]
-    filled = execute(session, operation(read[0]), read[1:], write, resource)
+    _, _, _, filled = execute(session, read, write, resource)
     for arg, result in zip(arg_write, filled, strict=True):
         arg.store(result.buf)

@@ -52,7 +52,10 @@ class Runtime:
 
     def load(self, name: str) -> Plugin:
         """Load the plugin called `name` and register what it implements."""
-        loaded, origin = plugin.load(name)
+        return self.add(*plugin.load(name))
+
+    def add(self, loaded: Plugin, origin: str) -> Plugin:
+        """Start a plugin, which comes from `origin`, unless it runs already."""
         if loaded in self.plugins:
             return loaded
         log.debug("Registered plugin %s", loaded.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vaccel import genop, log, runtime
@@ -109,11 +110,13 @@ class Session(Operations):
 
     def invoke(self, op: Operation, args: tuple[Any, ...]) -> Any:
         """Call `op` with positional values; what all operation methods do."""
+        if op.fits(args):
+            return self.run(op, args)
         checked, dims = op.check(args)
         result = self.run(op, checked)
         return op.restore(args, checked, dims, result)
 
-    def run(self, op: Operation, checked: list[Any]) -> Any:
+    def run(self, op: Operation, checked: Sequence[Any]) -> Any:
         """Call the kernel for `op` with checked values."""
         kernel = self._kernels.get(op.code) or self._find(op)
         try:

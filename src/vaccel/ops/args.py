@@ -20,32 +20,19 @@ class ArgType(IntEnum):
     """Type tags of arguments, with the numbers of the vAccel 0.8 protocol."""
 
     RAW = 0
-    INT8 = 1
-    INT8_ARRAY = 2
-    INT16 = 3
-    INT16_ARRAY = 4
-    INT32 = 5
-    INT32_ARRAY = 6
-    INT64 = 7
-    INT64_ARRAY = 8
-    UINT8 = 9
-    UINT8_ARRAY = 10
-    UINT16 = 11
-    UINT16_ARRAY = 12
-    UINT32 = 13
-    UINT32_ARRAY = 14
-    UINT64 = 15
-    UINT64_ARRAY = 16
-    FLOAT32 = 17
-    FLOAT32_ARRAY = 18
-    FLOAT64 = 19
-    FLOAT64_ARRAY = 20
-    BOOL = 21
-    BOOL_ARRAY = 22
-    CHAR = 23
-    CHAR_ARRAY = 24
-    UCHAR = 25
-    UCHAR_ARRAY = 26
+    INT8, INT8_ARRAY = 1, 2
+    INT16, INT16_ARRAY = 3, 4
+    INT32, INT32_ARRAY = 5, 6
+    INT64, INT64_ARRAY = 7, 8
+    UINT8, UINT8_ARRAY = 9, 10
+    UINT16, UINT16_ARRAY = 11, 12
+    UINT32, UINT32_ARRAY = 13, 14
+    UINT64, UINT64_ARRAY = 15, 16
+    FLOAT32, FLOAT32_ARRAY = 17, 18
+    FLOAT64, FLOAT64_ARRAY = 19, 20
+    BOOL, BOOL_ARRAY = 21, 22
+    CHAR, CHAR_ARRAY = 23, 24
+    UCHAR, UCHAR_ARRAY = 25, 26
     STRING = 27
     BUFFER = 28
     CUSTOM = 29
@@ -138,7 +125,7 @@ def pack(values: Sequence[Any], dtype: np.dtype[Any] | None = None) -> np.ndarra
         fix = "pass a flat list, or a numpy array" if isinstance(bad, (list, tuple)) else ""
         raise mismatch(f"numbers that fit {dtype.name}", f"{bad!r:.60}", fix)
     if dtype.kind in "biu" and len(values):
-        low, high = _limits(dtype)
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         smallest, largest = min(values), max(values)
         if smallest < low or largest > high:
             worst = smallest if smallest < low else largest
@@ -156,16 +143,8 @@ def _natural(values: Sequence[Any]) -> np.dtype[Any]:
         return DTYPES[ArgType.FLOAT32]
     if all(issubclass(t, (bool, np.bool_)) for t in types):
         return DTYPES[ArgType.BOOL]
-    low, high = _limits(DTYPES[ArgType.INT32])
-    fits = low <= min(values) and max(values) <= high
+    fits = min(values) >= -(2**31) and max(values) < 2**31
     return DTYPES[ArgType.INT32 if fits else ArgType.INT64]
-
-
-def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
-    if dtype.kind == "b":
-        return 0, 1
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
 
 
 class Arg:
@@ -191,11 +170,13 @@ class Arg:
             self._type = ArgType(type)
         except ValueError:
             raise InvalidArgument(f"Arg: expected an ArgType (0 to 29), found {type!r}") from None
+        try:
+            pack([custom_type_id], DTYPES[ArgType.UINT32])  # only whether it fits
+        except InvalidArgument as exc:
+            raise InvalidArgument(f"Arg: custom_type_id: {exc.message}") from None
         self._value, self._custom_type_id = data, custom_type_id
         self._used: int | None = None  # None: the content is still the value that was given
         try:
-            if custom_type_id not in range(2**32):
-                raise mismatch("custom_type_id from 0 to 4294967295", repr(custom_type_id))
             self._memory, self._dtype, self._obstacle = _hold(data, self._type)
             self._check_length(self._memory.nbytes)
         except InvalidArgument as exc:
@@ -226,7 +207,8 @@ class Arg:
     def buf(self) -> Any:
         """The value, in the type it came in; a list's elements have the type that was stored."""
         value = self._value
-        if self._used is None or not _is_held(value):
+        held = isinstance(value, (bytes, str, list, tuple)) or _is_number(value)
+        if self._used is None or not held:
             return value
         if isinstance(value, str):
             return bytes(self.view()).split(b"\0", 1)[0].decode(errors="replace")
@@ -286,11 +268,6 @@ class Arg:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (Real, np.bool_))
-
-
-def _is_held(value: Any) -> bool:
-    """Whether results go into the Arg's own memory, not into the caller's."""
-    return isinstance(value, (bytes, str, list, tuple)) or _is_number(value)
 
 
 def _hold(data: Any, type: ArgType) -> tuple[memoryview, np.dtype[Any], str]:

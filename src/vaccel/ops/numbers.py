@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -205,6 +205,33 @@ class Scalar(Kind):
 
     def dummy(self, dims: Dims, fill: Any) -> Any:
         return self.dtype.type(fill or 0).item()
+
+
+class Layout:
+    """Arrays of known dtypes and shapes over received memory."""
+
+    def __init__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+        self._specs = [(array.dtype, array.shape) for array in arrays]
+
+    def over(self, views: Sequence[memoryview]) -> list[np.ndarray[Any, Any]]:
+        """The arrays; writable and aligned, at the cost of a copy where `views` are not."""
+        arrays = []
+        for view, (dtype, shape) in zip(views, self._specs, strict=False):
+            # Only small messages arrive in immutable memory, at any alignment.
+            array = np.frombuffer(bytearray(view) if view.readonly else view, dtype)
+            if not array.flags.aligned:
+                array = array.copy()
+            arrays.append(array if len(shape) == 1 else array.reshape(shape))
+        return arrays
+
+    def matches(self, arrays: Sequence[Any]) -> bool:
+        """`arrays` are contiguous, of these dtypes and shapes."""
+        for array, (dtype, shape) in zip(arrays, self._specs, strict=True):
+            if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
+                return False
+            if not array.flags.c_contiguous:
+                return False
+        return True
 
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)

@@ -65,6 +65,11 @@ class Operation:
         self.resource = next((i for i, _, kind in steps if isinstance(kind, ResourceRef)), None)
         """Which input is a resource, if one is."""
         self._inout = next((i for i, _, kind in steps if isinstance(kind, InOut)), None)
+        arrays = [k for k in (*self.inputs.values(), *self.outputs.values()) if type(k) is Array]
+        self.plain = len(self.inputs) > 0 and len(arrays) == len(self.inputs) + len(self.outputs)
+        """Arrays in, arrays out: sizes alone decide whether a call fits."""
+        one_dim = all(isinstance(k, Array) and len(k.dims) == 1 for k in self.inputs.values())
+        self._vectors = arrays[0].dtype if self.plain and one_dim else None
         self._form = next(
             (i for i, _, kind in steps if isinstance(kind, Array) and not kind.writes), None
         )
@@ -100,6 +105,23 @@ class Operation:
         except InvalidArgument as exc:
             raise self.invalid(name, exc) from None
         return checked, dims
+
+    def fits(self, args: Sequence[Any]) -> bool:
+        """`args` are what kernels get as they stand, so need no check and no conversion back.
+
+        A short way for vectors, and for operations without arguments; False is no verdict.
+        """
+        length = -1
+        for value in args:
+            if type(value) is not np.ndarray or value.dtype is not self._vectors:
+                return False
+            if value.ndim != 1 or not value.flags.carray:
+                return False
+            if length < 0:
+                length = len(value)
+            elif len(value) != length:
+                return False
+        return True
 
     def invalid(self, name: str, exc: InvalidArgument) -> InvalidArgument:
         return InvalidArgument(f"{self.name}: {name}: {exc.message}")

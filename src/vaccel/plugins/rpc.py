@@ -8,17 +8,20 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vaccel import log
 from vaccel.config import Config, Timeouts
 from vaccel.error import FFIError, NotFound, SessionClosed
+from vaccel.ops.numbers import Layout
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Kernel, Plugin, PluginType
 from vaccel.resource import Resource
 from vaccel.rpc import address, arguments, codec, messages, models
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
 from vaccel.rpc.client import Client
+from vaccel.rpc.codec import Shape
 
 if TYPE_CHECKING:
     from vaccel.session import Session
@@ -27,13 +30,16 @@ _FEATURES = EMPTY_WRITE_ARGS
 _PLANS_KEPT = 256
 
 
-class _Plan(NamedTuple):
+@dataclass
+class _Plan:
     """How a call with arguments of these types and sizes travels, and how its answer reads."""
 
     template: codec.Template
     zeros: list[Any]
     """Memory for write arguments, which only 0.8 peers need to see; unused for pre-filled ones."""
     dims: dict[str, Any]
+    answer: Shape | None = None
+    outputs: Layout = field(default_factory=lambda: Layout([]))
 
 
 class _Link:
@@ -45,7 +51,7 @@ class _Link:
         self.sessions = 0
         self.resources: dict[int, tuple[int, int]] = {}
         """Resource id → id at the agent, and the number of sessions it is registered with."""
-        self.plans: dict[Any, _Plan] = {}
+        self.plans: dict[tuple[int, ...], _Plan] = {}
 
 
 class _Remote(NamedTuple):
@@ -67,6 +73,7 @@ class RpcPlugin(Plugin):
             log.debug("vsock is a VirtIO module")
         self._endpoint = config.endpoint
         self._timeouts: Timeouts = config.timeouts
+        self._timeout = config.timeouts.operation
         self._lock = threading.Lock()
         self._links: dict[str, _Link] = {}
         self._remotes: dict[Session, _Remote] = {}
@@ -208,22 +215,42 @@ class RpcPlugin(Plugin):
 
     def _genop(self, op: Operation, session: Session, *values: Any) -> Any:
         link, number = self._remotes.get(session) or self._remote(session)
+        if op.plain:
+            key = (number, op.code, *[value.nbytes for value in values])
+            plan = link.plans.get(key)
+            if plan is not None and plan.answer is not None:
+                buffers = [*values, *plan.zeros]
+                shape, views = link.client.call("Genop", plan.template, buffers, self._timeout)
+                if shape is plan.answer:
+                    results = plan.outputs.over(views)
+                    return results[0] if len(results) == 1 else tuple(results)
+                return self._result(op, values, shape, views, plan)
+        return self._genop_first(op, link, number, values)
+
+    def _genop_first(self, op: Operation, link: _Link, number: int, values: Sequence[Any]) -> Any:
+        """A call of a kind that was not made before, or where more than sizes matters."""
         if op.resource is not None:
             values = self._with_id(op.resource, link, values)
-        read, given = op.read_args(values), op.prefilled(values)
-        # Plans are kept by all that is not bulk content: types, sizes, and the operation code.
-        shapes = [arg[:2] if arg[1] > codec.INLINE else bytes(arg[2]) for arg in read + given]
-        key = (number, *shapes)
-        plan = link.plans.get(key) or self._plan(op, link, number, values, key)
-        buffers = [arg[2] for arg in read if arg[1] > codec.INLINE]
-        buffers += [arg[2] for arg in given if arg[1] > codec.INLINE] or plan.zeros
-        shape, views = link.client.call("Genop", plan.template, buffers, self._timeouts.operation)
-        write = arguments.decode_again(shape, shape.message.write_args, views)
-        return op.result(values, write, plan.dims)
+        plan, buffers = self._plan(op, link, number, values)
+        shape, views = link.client.call("Genop", plan.template, buffers, self._timeout)
+        result = self._result(op, values, shape, views, plan)
+        if op.plain and len(views) == len(op.outputs) and len(buffers) >= len(values):
+            plan.answer, plan.outputs = shape, Layout(op.values(result))
+            if len(link.plans) >= _PLANS_KEPT:
+                link.plans.clear()
+            key = (number, op.code, *[value.nbytes for value in values])
+            link.plans[key] = plan
+        return result
+
+    @staticmethod
+    def _result(
+        op: Operation, values: Sequence[Any], shape: Shape, views: list[memoryview], plan: _Plan
+    ) -> Any:
+        return op.result(values, arguments.decode(shape.message.write_args, views), plan.dims)
 
     def _plan(
-        self, op: Operation, link: _Link, number: int, values: Sequence[Any], key: Any
-    ) -> _Plan:
+        self, op: Operation, link: _Link, number: int, values: Sequence[Any]
+    ) -> tuple[_Plan, list[Any]]:
         dims = op.check(values)[1] if op.resource is None else {}
         contents = Contents()
         empty = bool(link.features & EMPTY_WRITE_ARGS)
@@ -231,12 +258,9 @@ class RpcPlugin(Plugin):
         reads = len(contents.buffers)
         write = arguments.encode(op.write_args(values, dims), contents, empty=empty)
         request = messages.GenopRequest(session_id=number, read_args=read, write_args=write)
-        timeout = _nanoseconds(self._timeouts.operation)
+        timeout = _nanoseconds(self._timeout)
         template = codec.request(messages.SERVICES[0], "Genop", request, contents.sizes, timeout)
-        if len(link.plans) >= _PLANS_KEPT:
-            link.plans.clear()
-        plan = link.plans[key] = _Plan(template, contents.buffers[reads:], dims)
-        return plan
+        return _Plan(template, contents.buffers[reads:], dims), contents.buffers
 
     def _with_id(self, place: int, link: _Link, values: Sequence[Any]) -> tuple[Any, ...]:
         known = self._resource_id(link, values[place])
@@ -248,7 +272,7 @@ class RpcPlugin(Plugin):
             values = self._with_id(op.resource, link, values)
         contents = Contents()
         request = models.encode_request(op, number, values, contents)
-        timeout = self._timeouts.operation
+        timeout = self._timeout
         answer, views = self._call(link, op.method, request, contents, timeout)
         return models.decode_response(op, answer, views)
 

@@ -10,7 +10,7 @@ import numpy as np
 from vaccel.error import InvalidArgument
 from vaccel.ops.kinds import WireArg
 from vaccel.rpc import messages
-from vaccel.rpc.codec import INLINE, Shape, bulk, bulk_index, decode_message, mark
+from vaccel.rpc.codec import INLINE, bulk, decode_message, mark
 from vaccel.rpc.ttrpc import Data
 
 EMPTY_WRITE_ARGS = 0x1
@@ -67,27 +67,6 @@ def decode(args: Sequence[Any], views: Sequence[memoryview]) -> list[WireArg]:
             )
         out.append(WireArg(arg.arg_type, size, content, arg.custom_type_id))
     return out
-
-
-def decode_again(
-    shape: Shape, args: Sequence[Any], views: Sequence[memoryview], place: int = 0
-) -> list[WireArg]:
-    """As `decode`, for a message of `shape`: what all messages of the shape share is kept there.
-
-    `place` tells apart several lists of arguments in one message.
-    """
-    if shape.prepared is None:
-        shape.prepared = {}
-    known = shape.prepared.get(place)
-    if known is None:
-        decoded = decode(args, views)
-        sources = [bulk_index(arg.buf) for arg in args]
-        known = shape.prepared[place] = list(zip(decoded, sources, strict=True))
-        return decoded
-    return [
-        arg if index is None else WireArg(arg[0], arg[1], views[index], arg[3])
-        for arg, index in known
-    ]
 
 
 def gather(parts: Sequence[Data]) -> tuple[int, list[WireArg], list[WireArg]]:

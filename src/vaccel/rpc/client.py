@@ -23,16 +23,14 @@ from vaccel.rpc.status import to_error
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Connection, Event, Flag, Kind, Role
 
 _TIMEVAL = struct.Struct("@ll")
+_REQUEST = int(Kind.REQUEST)
 
 
 class _Waiter:
     """A call that waits for its answer."""
 
-    __slots__ = ("event", "wakeup")
-
-    def __init__(self) -> None:
-        self.event: Event | None = None
-        self.wakeup: threading.Lock | None = None
+    event: Event | None = None
+    wakeup: threading.Lock | None = None
 
     def wake(self) -> None:
         if self.wakeup is not None:
@@ -134,21 +132,26 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = _Waiter()
         with self._send_lock:
-            self._check()
+            if self._lost is not None:
+                self._check()
             stream = self._stream
-            self._stream += 2
+            self._stream = stream + 2
             self._pending[stream] = waiter
             try:
                 if deadline is not None or self._send_limit.seconds is not None:
                     self._send_limit.set(deadline)
-                self._send(stream, template, contents, parts)
+                flags = Flag.REMOTE_OPEN if parts else 0
+                frame = template.frame(stream, _REQUEST, flags, contents)
+                transport.send(self._sock, template.length, frame)
+                if parts:
+                    self._send_parts(stream, parts)
             except BlockingIOError:
                 # Part of a frame is out, so nothing more can be said on this connection.
                 self._lose(DeadlineExceeded(f"{self.endpoint} took no data within {timeout} s"))
             except OSError as exc:
                 self._lose(self._ended(exc))
         try:
-            event = waiter.event or self._wait(waiter, deadline)
+            event = self._wait(waiter, deadline)
         except DeadlineExceeded:
             raise DeadlineExceeded(
                 f"{method}: no answer from {self.endpoint} within {timeout} s"
@@ -161,20 +164,11 @@ class Client:
                 f"more than the limit"
             )
         shape, views = self._decoder.decode(event.data, method)
-        if shape.envelope.status.code:
+        if shape.failed:
             raise to_error(shape.envelope.status)
         return shape, views
 
-    def _send(
-        self,
-        stream: int,
-        template: Template,
-        contents: Sequence[Any],
-        parts: Sequence[tuple[Template, Sequence[Any]]],
-    ) -> None:
-        flags = Flag.REMOTE_OPEN if parts else 0
-        frame = template.frame(stream, Kind.REQUEST, flags, contents)
-        transport.send(self._sock, template.length, frame)
+    def _send_parts(self, stream: int, parts: Sequence[tuple[Template, Sequence[Any]]]) -> None:
         for number, (part, buffers) in enumerate(parts, 1):
             flags = Flag.REMOTE_CLOSED if number == len(parts) else 0
             frame = part.frame(stream, Kind.DATA, flags, buffers)
@@ -187,7 +181,8 @@ class Client:
                     self._read_until(waiter, deadline)
                 finally:
                     self._read_lock.release()
-                    self._wake_next()
+                    if len(self._pending) > 1:
+                        self._wake_next()
             elif waiter.wakeup is None:
                 # Once more for the read lock: its holder may have looked for us before this.
                 waiter.wakeup = threading.Lock()
@@ -200,17 +195,17 @@ class Client:
 
     def _wake_next(self) -> None:
         """Let another thread that waits take over the reading."""
-        if self._pending:
-            for waiter in list(self._pending.values()):
-                if waiter.event is None and waiter.wakeup is not None:
-                    waiter.wake()
-                    return
+        for waiter in list(self._pending.values()):
+            if waiter.event is None and waiter.wakeup is not None:
+                waiter.wake()
+                return
 
     # -- reading -------------------------------------------------------------------------------
 
     def _read_until(self, waiter: _Waiter, deadline: float | None) -> None:
         while waiter.event is None:
-            self._check()
+            if self._lost is not None:
+                self._check()
             try:
                 if deadline is not None or self._receive_limit.seconds is not None:
                     self._receive_limit.set(deadline)
@@ -234,7 +229,8 @@ class Client:
         if waiter is not None:
             self._answered = True
             waiter.event = event
-            waiter.wake()
+            if waiter.wakeup is not None:
+                waiter.wake()
         elif event.stream % 2 == 0 or event.stream >= self._stream:
             raise ProtocolError(f"an answer on stream {event.stream}, which was never opened")
         # Otherwise it answers a call that was given up at its deadline.

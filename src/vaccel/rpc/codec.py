@@ -56,12 +56,26 @@ def bulk_index(field: bytes) -> int | None:
 class Shape:
     """What a message says apart from its bulk contents, and where those stand."""
 
-    __slots__ = ("constants", "envelope", "message", "prepared", "spans")
+    __slots__ = (
+        "checked",
+        "constants",
+        "envelope",
+        "failed",
+        "message",
+        "prepared",
+        "spans",
+        "timeout_nano",
+    )
 
     def __init__(self, envelope: Any, message: Any, spans: list[tuple[int, int]], data: Data):
         self.envelope = envelope
         self.message = message
         self.spans = spans
+        self.timeout_nano: int = getattr(envelope, "timeout_nano", 0)
+        self.failed = hasattr(envelope, "status") and envelope.status.code != 0
+        """A response that carries an error."""
+        self.checked = ""
+        """The method of a request, once it is known to be served."""
         edges = [0, *(edge for span in spans for edge in span), len(data)]
         self.constants = [
             (start, stop, bytes(data[start:stop]))
@@ -69,14 +83,6 @@ class Shape:
         ]
         self.prepared: Any = None
         """Whatever the receiver derives from `message`, once."""
-
-    def fits(self, data: Data) -> bool:
-        """`data` (of the same length) differs from the message seen before in bulk only."""
-        # Lengths stand in the constant parts, so equal constants mean equal structure.
-        for start, stop, constant in self.constants:  # noqa: SIM110  (a generator costs more)
-            if data[start:stop] != constant:
-                return False
-        return True
 
 
 class Decoder:
@@ -89,9 +95,12 @@ class Decoder:
 
     def decode(self, data: Data, method: str = "") -> tuple[Shape, list[memoryview]]:
         """The shape of `data` and its bulk contents. `method`: of a response, what was called."""
-        known = self._shapes.get((len(data), method), ())
-        for shape in known:
-            if shape.fits(data):
+        for shape in self._shapes.get((len(data), method), ()):
+            # Lengths stand in the constant parts, so equal constants mean equal structure.
+            for start, stop, constant in shape.constants:
+                if data[start:stop] != constant:
+                    break
+            else:
                 break
         else:
             shape = self._parse(data, method)

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Connection, Data, Event, Kind, Role
 from vaccel.rpc.watch import Watch
 
 Reply = tuple[Template, Sequence[Any]]
+_RESPONSE = int(Kind.RESPONSE)
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,21 @@ class Limits:
     connections: int = 4096
 
 
-class Handler(Protocol):
-    """What a service does for one connection."""
+Method = Callable[[Shape, list[memoryview]], Reply]
+"""Answers a request, given its shape and its bulk contents. Raises FFIError or RpcFailure. May be
+called from several threads at once."""
+Stream = Callable[[Sequence[Data]], Reply]
+"""Answers a streaming request, given the messages that came with it."""
 
-    def call(
-        self, method: str, shape: Shape, views: list[memoryview], parts: tuple[Data, ...] | None
-    ) -> Reply:
-        """Answer a request. Raises FFIError or RpcFailure. May be called from several threads."""
+
+class Handler(Protocol):
+    """What a service does for one connection, by method name."""
+
+    @property
+    def methods(self) -> Mapping[str, Method]: ...
+
+    @property
+    def streams(self) -> Mapping[str, Stream]: ...
 
     def close(self) -> None:
         """The connection has ended."""
@@ -106,10 +115,12 @@ class Server:
             self._quiet.notify_all()
 
     def stop(self, grace: float = 5.0) -> bool:
-        """End: no new requests; running ones may finish within `grace` seconds.
+        """End: no new requests; running ones may finish within `grace` seconds. Repeatable.
 
         False if some did not.
         """
+        if self.stopping:
+            return not self._peers
         self.stopping = True
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes the acceptor
@@ -135,6 +146,7 @@ class _Peer:
         self._sock = sock
         self._fd = sock.fileno()
         self._handler = handler
+        self._methods = handler.methods
         self._connection = Connection(Role.SERVER, server.limits.message)
         self._decoder = Decoder(RpcRequest, {name: m[0] for name, m in METHODS.items()})
         self._backlog: deque[Event] = deque()
@@ -269,38 +281,44 @@ class _Peer:
     def _answer(self, event: Event) -> Reply | None:
         """The reply, or None if the deadline passed and was answered for."""
         if event.excess:
-            limit = self._server.limits.message
-            return _failure(
-                RpcFailure(
-                    status.RESOURCE_EXHAUSTED,
-                    f"a request of {event.excess} bytes, the limit is {limit}",
-                )
-            )
+            return self._too_long("a request", event.excess)
         try:
             shape, views = self._decoder.decode(event.data)
-            method = _method(shape)
-            timeout = shape.envelope.timeout_nano
-            if timeout > 0:
-                return self._answer_in_time(event, method, shape, views, timeout)
-            return self._fitting(self._handler.call(method, shape, views, event.parts))
+            method = shape.checked or _method(shape)
+            if shape.timeout_nano > 0:
+                return self._answer_in_time(event, method, shape, views)
+            if event.parts is None and method in self._methods:
+                return self._methods[method](shape, views)
+            return self._stream(method, event)
         except (FFIError, RpcFailure) as exc:
             return _failure(exc)
         except Exception as exc:  # a client must get an answer, whatever is wrong here
             log.logger.exception("internal error while answering a request")
             return _failure(RpcFailure(status.INTERNAL, f"internal error of the agent: {exc!r}"))
 
+    def _stream(self, method: str, event: Event) -> Reply:
+        stream = self._handler.streams.get(method)
+        if stream is None or event.parts is None:
+            wrong = "is not a streaming method" if stream is None else "expected a stream"
+            raise RpcFailure(status.INVALID_ARGUMENT, f"{method}: {wrong}")
+        return stream(event.parts)
+
     def _answer_in_time(
-        self, event: Event, method: str, shape: Shape, views: list[memoryview], timeout: int
+        self, event: Event, method: str, shape: Shape, views: list[memoryview]
     ) -> Reply | None:
         key = (self._fd, event.stream, id(self))
+        seconds = shape.timeout_nano / 1e9
 
         def expire() -> None:
-            late = DeadlineExceeded(f"{method}: not done within {timeout / 1e9:g} s")
+            late = DeadlineExceeded(f"{method}: not done within {seconds:g} s")
             self._spawn(lambda: self._send(event.stream, _failure(late)))
 
-        self._watch.deadline(key, time.monotonic() + timeout / 1e9, expire)
+        self._watch.deadline(key, time.monotonic() + seconds, expire)
         try:
-            reply = self._fitting(self._handler.call(method, shape, views, event.parts))
+            if event.parts is None and method in self._methods:
+                reply = self._methods[method](shape, views)
+            else:
+                reply = self._stream(method, event)
         except (FFIError, RpcFailure) as exc:
             reply = _failure(exc)
         except BaseException:
@@ -308,21 +326,20 @@ class _Peer:
             raise
         return reply if self._watch.settle(key) else None
 
-    def _fitting(self, reply: Reply) -> Reply:
-        length, limit = reply[0].length, self._server.limits.message
-        if length > limit:
-            raise RpcFailure(
-                status.RESOURCE_EXHAUSTED, f"an answer of {length} bytes, the limit is {limit}"
-            )
-        return reply
+    def _too_long(self, what: str, length: int) -> Reply:
+        limit = self._server.limits.message
+        text = f"{what} of {length} bytes, the limit is {limit}"
+        return _failure(RpcFailure(status.RESOURCE_EXHAUSTED, text))
 
     def _send(self, stream: int, reply: Reply | None) -> None:
         if reply is None or self._gone:
             return
         template, contents = reply
+        if template.length > self._server.limits.message:
+            template, contents = self._too_long("an answer", template.length)
         try:
             with self._send_lock:
-                buffers = template.frame(stream, Kind.RESPONSE, 0, contents)
+                buffers = template.frame(stream, _RESPONSE, 0, contents)
                 transport.send(self._sock, template.length, buffers)
         except OSError as exc:
             log.debug("%s: answer not sent: %s", self._server.endpoint, exc.strerror)
@@ -330,12 +347,14 @@ class _Peer:
 
 
 def _method(shape: Shape) -> str:
+    """The method that a request names. The verdict holds for all requests of its shape."""
     method: str = shape.envelope.method
     if shape.message is None or shape.envelope.service not in SERVICES:
         raise RpcFailure(
             status.UNIMPLEMENTED,
             f"{shape.envelope.service}/{method} is not a method of this agent",
         )
+    shape.checked = method
     return method
 
 

@@ -16,9 +16,8 @@ _IOV_MAX = 512
 
 def receive(sock: socket.socket, connection: Connection) -> list[Event] | None:
     """Wait for bytes; the events they complete, or None at the end of the stream."""
-    space = connection.reader.space()
-    if space is not None:
-        count = sock.recv_into(space)
+    if connection.reader.large is not None:
+        count = sock.recv_into(connection.reader.space())
         return connection.filled(count) if count else None
     data = sock.recv(RECEIVE_SIZE)
     return connection.receive(data) if data else None

@@ -87,39 +87,40 @@ class Reader:
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
-        self._rest = b""
+        self.rest = b""
         self._head = (0, 0, 0, 0)
-        self._large: memoryview | None = None
+        self.large: memoryview | None = None
+        """The frame that is being received in place, if one is."""
         self._at = 0
-        self._skip = 0
+        self.skip = 0
 
     def receive(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes."""
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
+        if self.rest:
+            data = self.rest + data
+            self.rest = b""
         frames: list[Frame] = []
         at, end = 0, len(data)
         while at < end:
-            if self._skip:
-                step = min(self._skip, end - at)
-                self._skip -= step
+            if self.skip:
+                step = min(self.skip, end - at)
+                self.skip -= step
                 at += step
                 continue
             if end - at < HEADER_SIZE:
-                self._rest = data[at:]
+                self.rest = data[at:]
                 break
             length, stream, kind, flags = HEADER.unpack_from(data, at)
             body = at + HEADER_SIZE
             if length > self._limit:
                 frames.append(Frame(stream, kind, flags, b"", length))
-                self._skip, at = length, body
+                self.skip, at = length, body
             elif body + length <= end:
                 at = body + length
                 # A small copy frees the receive buffer; a large frame never comes this way.
                 frames.append(Frame(stream, kind, flags, data[body:at]))
             elif length <= _LARGE:
-                self._rest = data[at:]
+                self.rest = data[at:]
                 break
             else:
                 self._begin_large(length, stream, kind, flags, data[body:])
@@ -132,28 +133,28 @@ class Reader:
         except MemoryError:
             raise ProtocolError(f"no memory for a message of {length} bytes") from None
         offset = -memory.ctypes.data % ALIGNMENT
-        self._large = memoryview(memory.data)[offset : offset + length]
-        self._large[: len(start)] = start
+        self.large = memoryview(memory.data)[offset : offset + length]
+        self.large[: len(start)] = start
         self._at = len(start)
         self._head = (length, stream, kind, flags)
 
-    def space(self) -> memoryview | None:
-        """Where to receive the rest of a large frame; None outside of one."""
-        return self._large[self._at :] if self._large is not None else None
+    def space(self) -> memoryview:
+        """Where to receive the rest of a large frame; empty outside of one."""
+        return self.large[self._at :] if self.large is not None else memoryview(b"")
 
     def filled(self, count: int) -> list[Frame]:
         """`count` bytes of `space()` have been received."""
         self._at += count
         length, stream, kind, flags = self._head
-        if self._large is None or self._at < length:
+        if self.large is None or self._at < length:
             return []
-        data, self._large = self._large, None
+        data, self.large = self.large, None
         return [Frame(stream, kind, flags, data)]
 
     @property
     def idle(self) -> bool:
         """No frame has been received in part."""
-        return not self._rest and self._large is None and not self._skip
+        return not (self.rest or self.skip) and self.large is None
 
 
 class Connection:
@@ -161,6 +162,8 @@ class Connection:
 
     def __init__(self, role: Role, limit: int = DEFAULT_LIMIT) -> None:
         self._allowed = _RECEIVES[role]
+        # An int: comparing with an enum member costs more.
+        self._unary = int(Kind.REQUEST if role == Role.SERVER else Kind.RESPONSE)
         self._limit = limit
         self.reader = Reader(limit)
         self._last = 0
@@ -168,7 +171,22 @@ class Connection:
 
     def receive(self, data: bytes) -> list[Event]:
         """Feed received bytes; the events they complete. Raises ProtocolError."""
-        return self._events(self.reader.receive(data))
+        reader = self.reader
+        if len(data) > HEADER_SIZE and not reader.rest and not reader.skip:
+            # The common case, one whole unary frame, without the general machinery.
+            length, stream, kind, flags = HEADER.unpack_from(data)
+            if (
+                length + HEADER_SIZE == len(data)
+                and kind == self._unary
+                and not flags
+                and (length <= self._limit)
+            ):
+                if kind == 1:
+                    if stream <= self._last or not stream & 1:
+                        self._opened(stream)
+                    self._last = stream
+                return [Event(stream, data[HEADER_SIZE:])]
+        return self._events(reader.receive(data))
 
     def filled(self, count: int) -> list[Event]:
         """As `receive`, for bytes received into `reader.space()`."""
@@ -193,12 +211,13 @@ class Connection:
                 events.append(event)
         return events
 
+    def _opened(self, stream: int) -> None:
+        if stream % 2 == 0 or stream <= self._last:
+            raise ProtocolError(f"stream id {stream}: expected an odd number above {self._last}")
+        self._last = stream
+
     def _request(self, frame: Frame) -> Event | None:
-        if frame.stream % 2 == 0 or frame.stream <= self._last:
-            raise ProtocolError(
-                f"stream id {frame.stream}: expected an odd number above {self._last}"
-            )
-        self._last = frame.stream
+        self._opened(frame.stream)
         if frame.excess or not frame.flags & Flag.REMOTE_OPEN:
             return Event(frame.stream, frame.data, None, frame.excess)
         if len(self._streams) >= MAX_OPEN_STREAMS:

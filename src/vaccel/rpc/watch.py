@@ -51,7 +51,7 @@ class Watch:
 
     def remove(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # ValueError: stopped before
                 self._epoll.unregister(fd)
 
     # Each call of a connection arms and disarms the watch, so these are one system call each.
@@ -60,7 +60,10 @@ class Watch:
         self._epoll.modify(fd, _ARMED)
 
     def disarm(self, fd: int) -> None:
-        self._epoll.modify(fd, _DISARMED)
+        try:  # noqa: SIM105  (costs less)
+            self._epoll.modify(fd, _DISARMED)
+        except ValueError:  # the server has stopped meanwhile and did not wait for this call
+            pass
 
     def deadline(self, key: Any, at: float, expire: Any) -> None:
         """Call expire() at time `at` unless `settle(key)` comes first."""
