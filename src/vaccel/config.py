@@ -49,6 +49,10 @@ class Config:
     def __post_init__(self) -> None:
         if isinstance(self.log_file, Path):
             object.__setattr__(self, "log_file", str(self.log_file))
+        if not isinstance(self.plugins, str):
+            raise InvalidArgument(
+                f"plugins: expected names in one text, ':'-separated, found {self.plugins!r:.80}"
+            )
         if self.log_level not in (1, 2, 3, 4):
             raise InvalidArgument(
                 f"log_level: expected 1 (error), 2 (warn), 3 (info) or 4 (debug), "

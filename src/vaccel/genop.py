@@ -52,6 +52,11 @@ def execute(
 
 def call(session: Session, arg_read: Sequence[Arg], arg_write: Sequence[Arg]) -> None:
     """`Session.genop`: fills `arg_write` in place."""
+    for arg in (*arg_read, *arg_write):
+        if not isinstance(arg, Arg):
+            raise InvalidArgument(
+                f"genop: expected lists of Arg, found {type(arg).__name__} in one"
+            )
     read = [to_wire(arg) for arg in arg_read]
 
     def resource(number: int) -> Any:

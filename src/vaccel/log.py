@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from vaccel.error import InvalidArgument
+
 _LEVELS = {
     1: logging.ERROR,
     2: logging.WARNING,
@@ -52,7 +54,12 @@ def configure(level: int, file: str | Path | None) -> None:
     """Send records of `level` (1 to 4) and graver to `file`, or to standard error."""
     global _handler
     handler: logging.Handler
-    handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
+    try:
+        handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
+    except OSError as exc:
+        raise InvalidArgument(
+            f"log_file: expected a file that can be written, found {str(file)!r} ({exc.strerror})"
+        ) from None
     handler.setFormatter(_Formatter())
     release()
     _handler = handler

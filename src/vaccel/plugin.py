@@ -97,6 +97,9 @@ class Plugin:
     def close(self) -> None:
         """The runtime shuts down; its sessions are closed already."""
 
+    def disown(self) -> None:
+        """In a forked child: let go of connections and devices, which stay with the parent."""
+
     def open_session(self, session: Session) -> None:
         """`session` begins and may call this plugin."""
 

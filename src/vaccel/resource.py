@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import mmap
 import os
 import threading
@@ -61,24 +62,43 @@ class Resource(ResourceLike):
         type: ResourceType | int,
     ) -> None:
         listed = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-        self._init(type, [Path(path) for path in listed], [])
-        if not self.paths:
-            raise InvalidArgument("Resource: paths: expected at least one path, found none")
+        try:
+            files = [Path(path) for path in listed if str(path)]
+        except TypeError:
+            files = []
+        if not files or len(files) != len(listed):
+            raise InvalidArgument(
+                f"Resource: paths: expected one path or more, found {paths!r:.80}"
+            )
+        self._init(type, files, [])
 
     @classmethod
     def from_buffer(cls, data: Any, type: ResourceType | int, *, name: str = "buffer") -> Resource:
-        """A resource over the memory of `data`, which is not copied."""
-        return cls.from_blobs([Blob(name, memoryview(data).cast("B"))], type)
+        """A resource over the memory of contiguous `data`, which is not copied."""
+        try:
+            view = memoryview(data)
+        except TypeError:
+            found = builtins.type(data).__name__
+            raise InvalidArgument(
+                f"Resource: data: expected bytes or an array, found {found}"
+            ) from None
+        if not view.c_contiguous:
+            raise InvalidArgument(
+                f"Resource: data: expected contiguous memory, found strides {view.strides}; "
+                "pass a copy"
+            )
+        # An empty array has a zero in its shape, which cast refuses.
+        return cls.from_blobs(
+            [Blob(name, view.cast("B") if view.nbytes else memoryview(b""))], type
+        )
 
     @classmethod
-    def from_numpy(cls, array: np.ndarray[Any, Any], *, name: str = "array") -> Resource:
+    def from_numpy(cls, array: Any, *, name: str = "array") -> Resource:
         """A DATA resource over a contiguous array's memory, which is not copied."""
-        if not array.flags.c_contiguous:
-            raise InvalidArgument(
-                "Resource.from_numpy: expected a C-contiguous array, found strides "
-                f"{array.strides}; pass np.ascontiguousarray(array)"
-            )
-        return cls.from_buffer(array.reshape(-1).view(np.uint8), ResourceType.DATA, name=name)
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+            found = getattr(array, "dtype", builtins.type(array).__name__)
+            raise InvalidArgument(f"Resource: array: expected an array of numbers, found {found}")
+        return cls.from_buffer(array, ResourceType.DATA, name=name)
 
     @classmethod
     def from_blobs(cls, blobs: Sequence[Blob], type: ResourceType | int) -> Resource:
@@ -174,7 +194,7 @@ class Resource(ResourceLike):
     def register(self, session: Session) -> None:
         """Make the resource usable in `session`; a second time changes nothing."""
         for path in self.paths:
-            if not path.exists():
+            if not path.is_file():
                 raise NotFound(f"resource {self.id}: there is no file {path}")
         with self._lock:
             self._check_open()
@@ -218,11 +238,19 @@ class Resource(ResourceLike):
                 return
             self._closed = True
             sessions = list(self._sessions)
-        for session in sessions:
-            self.unregister(session)
-        with self._lock:
-            self._remove_files()
-        self._runtime.closed(self)
+        try:
+            for session in sessions:
+                self.unregister(session)
+        finally:
+            with self._lock:
+                self._remove_files()
+            self._runtime.closed(self)
+
+    def disown(self) -> None:
+        """In a forked child: the files, and the sessions, stay with the parent."""
+        self._lock = threading.RLock()
+        self._closed = True
+        self._sessions = []
 
     def _remove_files(self) -> None:
         if self._rundir is not None:

@@ -48,6 +48,10 @@ class Rundir:
         if self._pid == os.getpid():
             shutil.rmtree(path, ignore_errors=True)
 
+    def disown(self) -> None:
+        """In a forked child, which must not hold the parent's lock beyond the parent's end."""
+        os.close(self._lock)
+
     def remove(self) -> None:
         if self._pid != os.getpid():
             return

@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ from vaccel.rundir import Rundir
 
 class Closable(Protocol):
     def close(self) -> None: ...
+
+    def disown(self) -> None: ...
 
 
 class Runtime:
@@ -74,25 +77,36 @@ class Runtime:
         with self._lock:
             self._open.pop(thing, None)
 
+    def disown(self) -> None:
+        """In a forked child: let go of everything, release nothing."""
+        owned: list[Any] = [*self._open, *self.plugins, self.rundir]
+        for thing in owned:
+            thing.disown()
+
     def close(self) -> None:
         """Release sessions and resources, newest first, then the plugins and the rundir."""
         with self._lock:
             things = list(reversed(self._open))
         for thing in things:
-            try:
-                thing.close()
-            except FFIError as exc:
-                log.warn("%s", exc.message)
+            _attempt(thing.close)
         for line in self.profiler.summary():
             log.info("%s", line)
         log.debug("Shutting down vAccel")
         log.debug("Cleaning up plugins")
         for loaded in self.plugins:
-            loaded.close()
+            _attempt(loaded.close)
             log.debug("Unregistered plugin %s", loaded.name)
         self.plugins.clear()
         self.rundir.remove()
         log.release()
+
+
+def _attempt(close: Callable[[], None]) -> None:
+    """Whatever one plugin raises, the rest is released, and the rundir with it."""
+    try:
+        close()
+    except Exception as exc:
+        log.warn("%s", exc.message if isinstance(exc, FFIError) else repr(exc))
 
 
 _lock = threading.RLock()
@@ -149,7 +163,9 @@ def _forget() -> None:
     """In a forked child: the sessions, sockets and files belong to the parent."""
     global _runtime, _lock
     _lock = threading.RLock()
-    _runtime = None
+    runtime, _runtime = _runtime, None
+    if runtime is not None:
+        runtime.disown()
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:

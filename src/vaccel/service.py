@@ -18,10 +18,10 @@ from vaccel.error import InvalidArgument, PermissionDenied
 from vaccel.ops.catalog import BY_NAME, OPERATIONS
 from vaccel.ops.spec import Operation
 from vaccel.resource import Blob, BlobType, Resource
-from vaccel.rpc import codec, messages, models, status
+from vaccel.rpc import codec, frames, messages, models, status
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
 from vaccel.rpc.codec import Shape
-from vaccel.rpc.server import Method, Reply, Stream
+from vaccel.rpc.peer import Method, Reply, Stream
 from vaccel.rpc.status import RpcFailure
 from vaccel.rpc.ttrpc import Data
 from vaccel.session import Session
@@ -207,9 +207,11 @@ class Connection:
     def _genop(self, shape: Shape, views: list[memoryview]) -> Reply:
         call: Call | None = shape.prepared
         if call is None:
-            call = shape.prepared = Call(shape.message)
-        session = self._sessions.get(call.session_id) or self._session(call.session_id)
-        return call.run(session, views, self._resource)
+            call = shape.prepared = Call(shape.message, self._session)
+        answer = call.run(views, self._resource)
+        if not shape.quick and not self._profiler.enabled:
+            shape.quick = call.quick
+        return answer
 
     def _genop_stream(self, parts: Sequence[Data]) -> Reply:
         return calls.stream(parts, self._session, self._resource)
@@ -242,8 +244,8 @@ class Connection:
 
 def _reply(message: Any, contents: Contents | None = None) -> Reply:
     if contents is None:
-        return codec.response(message), ()
-    return codec.response(message, contents.sizes), contents.buffers
+        return frames.response(message), ()
+    return frames.response(message, contents.sizes), contents.buffers
 
 
 _EMPTY = _reply(messages.Empty())

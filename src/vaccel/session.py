@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vaccel import genop, log, runtime
-from vaccel.error import FFIError, InternalError, NotSupported, ResourceExhausted, SessionClosed
+from vaccel.error import (
+    FFIError,
+    InternalError,
+    InvalidArgument,
+    NotFound,
+    NotSupported,
+    ResourceExhausted,
+    SessionClosed,
+)
 from vaccel.ops.args import Arg
 from vaccel.ops.catalog import Operations
 from vaccel.ops.spec import Operation
@@ -28,14 +36,14 @@ class Session(Operations):
 
     def __init__(self, flags: PluginType | int = 0, *, endpoint: str | None = None) -> None:
         self._runtime = runtime.current()
-        self.flags = PluginType(flags)
+        self.flags = _bits(flags)
         self.endpoint = endpoint
         self._plugins = self._choose(endpoint)
         self._lock = threading.RLock()
         self._kernels: dict[int, Kernel] = {}
         self._resources: list[Resource] = []
         self._attached: list[Plugin] = []
-        self._closed = False
+        self._closed = ""
         self.remote_id = 0
         self.id = next(self._runtime.session_ids)
         # A session that is remote in the first place shows an unreachable agent at once.
@@ -81,7 +89,7 @@ class Session(Operations):
         """Prefer plugins of another type from now on."""
         with self._lock:
             self._check_open()
-            self.flags = PluginType(flags)
+            self.flags = _bits(flags)
             self._plugins = self._choose(self.endpoint)
             self._kernels = {}
             for plugin in self._attached:
@@ -92,8 +100,7 @@ class Session(Operations):
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
-            self._kernels = _ClosedKernels(self.id)
+            self._end("is closed")
             resources, plugins = list(self._resources), list(self._attached)
         for resource in resources:
             _quietly(resource.unregister, self)
@@ -102,9 +109,19 @@ class Session(Operations):
         log.debug("session:%d Free session", self.id)
         self._runtime.closed(self)
 
+    def disown(self) -> None:
+        """In a forked child: the session, and its connection, stay with the parent."""
+        self._lock = threading.RLock()
+        self._end("belongs to the parent process")
+        self._resources, self._attached = [], []
+
+    def _end(self, why: str) -> None:
+        self._closed = f"session {self.id} {why}; open a new Session"
+        self._kernels = _ClosedKernels(self._closed)
+
     def _check_open(self) -> None:
         if self._closed:
-            _raise_closed(self.id)
+            raise SessionClosed(self._closed)
 
     # -- operations ----------------------------------------------------------------------------
 
@@ -113,6 +130,11 @@ class Session(Operations):
         if op.fits(args):
             return self.run(op, args)
         checked, dims = op.check(args)
+        if op.resource is not None and not checked[op.resource].registered_with(self):
+            raise NotFound(
+                f"{op.name}: resource {checked[op.resource].id} is not registered with session "
+                f"{self.id}: call resource.register(session) first"
+            )
         result = self.run(op, checked)
         return op.restore(args, checked, dims, result)
 
@@ -204,21 +226,23 @@ class Session(Operations):
 class _ClosedKernels(dict[int, Kernel]):
     """Makes calls on a closed session fail without a check on the way of every other call."""
 
-    def __init__(self, session_id: int) -> None:
+    def __init__(self, why: str) -> None:
         super().__init__()
-        self._id = session_id
+        self._why = why
 
     def get(self, *_: Any) -> NoReturn:
-        _raise_closed(self._id)
+        raise SessionClosed(self._why)
 
 
-def _raise_closed(session_id: int) -> NoReturn:
-    raise SessionClosed(f"session {session_id} is closed; open a new Session")
+def _bits(flags: Any) -> PluginType:
+    if not isinstance(flags, int) or not 0 <= flags < 2**32:
+        raise InvalidArgument(f"flags: expected PluginType bits, found {flags!r}")
+    return PluginType(flags)
 
 
 def _quietly(release: Any, argument: Any) -> None:
     """Release the rest even where one part fails, for instance on a lost connection."""
     try:
         release(argument)
-    except FFIError as exc:
-        log.debug("%s", exc.message)
+    except Exception as exc:
+        log.debug("%s", exc.message if isinstance(exc, FFIError) else repr(exc))

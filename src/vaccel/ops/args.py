@@ -87,7 +87,8 @@ def as_array(value: Any) -> np.ndarray[Any, Any]:
     """
     try:
         if isinstance(value, np.ndarray):
-            array: np.ndarray[Any, Any] = value
+            # Kernels get plain arrays: those of subclasses, such as matrix, behave otherwise.
+            array: np.ndarray[Any, Any] = np.asarray(value)
         elif hasattr(value, "__array_interface__") and not isinstance(value, np.generic):
             array = np.asarray(value)
         elif hasattr(value, "__dlpack__"):
@@ -192,6 +193,11 @@ class Arg:
     @property
     def custom_type_id(self) -> int:
         return self._custom_type_id
+
+    @property
+    def obstacle(self) -> str:
+        """Why results cannot be written to the caller's memory; "" if they can."""
+        return self._obstacle
 
     @property
     def size(self) -> int:

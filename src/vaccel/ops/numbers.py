@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,7 +140,11 @@ class InOut(Array):
 
     def check(self, value: Any, dims: Dims) -> np.ndarray[Any, Any]:
         if value is None:
-            return np.zeros(self._elements(dims), self.dtype)
+            count = self._elements(dims)
+            try:
+                return np.zeros(count, self.dtype)
+            except (MemoryError, OverflowError, ValueError):
+                raise mismatch("a result that fits in memory", f"{count} elements") from None
         # The kernel writes here; the caller's array stays as it is.
         array = np.array(self.native(value).reshape(-1))
         self._need(array.size, dims)
@@ -145,7 +152,10 @@ class InOut(Array):
 
     def from_wire(self, arg: WireArg, dims: Dims) -> np.ndarray[Any, Any]:
         # A write argument without memory, only a size, starts as zeros.
-        return super().from_wire(arg, dims) if arg.buf is not None else self.check(None, dims)
+        if arg.buf is not None:
+            return super().from_wire(arg, dims)
+        self._need(arg.size // self.dtype.itemsize, dims)
+        return self.check(None, dims)
 
     def dummy(self, dims: Dims, fill: Any) -> np.ndarray[Any, Any]:
         return np.full(self._elements(dims), fill or 0, self.dtype)
@@ -153,11 +163,15 @@ class InOut(Array):
 
 @dataclass(frozen=True)
 class Scalar(Kind):
-    """One number of `dtype`. An integer may bind a dimension: its own name, or `dim`."""
+    """One number of `dtype`. An integer may bind a dimension, `dim`.
+
+    `floor` names a dimension below which it must not be.
+    """
 
     dtype: np.dtype[Any]
     dim: str = ""
     least: int | None = None
+    floor: str = ""
 
     def __str__(self) -> str:
         return str(self.dtype)
@@ -165,11 +179,14 @@ class Scalar(Kind):
     def check(self, value: Any, dims: Dims) -> Any:
         number: Any
         if self.dtype.kind == "f":
+            if not isinstance(value, Real) and getattr(value, "ndim", None) != 0:
+                raise mismatch(f"{self}, a number", f"{value!r:.60}")
             try:
                 number = float(value)
-            except (TypeError, ValueError):
-                raise mismatch(self, repr(value)) from None
-            return number
+            except (OverflowError, TypeError, ValueError) as exc:
+                raise mismatch(f"{self}, a number", exc) from None
+            # Kernels here get what an agent's would: the value that travels.
+            return ctypes.c_float(number).value if self.dtype.itemsize == 4 else number
         try:
             number = operator.index(value)
         except TypeError:
@@ -178,6 +195,8 @@ class Scalar(Kind):
         least = info.min if self.least is None else self.least
         if not least <= number <= info.max:
             raise mismatch(f"{self} from {least} to {info.max}", number)
+        if self.floor and number < dims[self.floor]:
+            raise mismatch(f"at least {self.floor}={dims[self.floor]}", number)
         if self.dim:
             extent = dims.get(self.dim, number)
             if not isinstance(extent, int):
@@ -212,6 +231,11 @@ class Layout:
 
     def __init__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
         self._specs = [(array.dtype, array.shape) for array in arrays]
+        self.single = self._specs[0] if len(self._specs) == 1 else None
+        """Dtype and shape, if there is just one array."""
+
+    def __len__(self) -> int:
+        return len(self._specs)
 
     def over(self, views: Sequence[memoryview]) -> list[np.ndarray[Any, Any]]:
         """The arrays; writable and aligned, at the cost of a copy where `views` are not."""
@@ -223,6 +247,30 @@ class Layout:
                 array = array.copy()
             arrays.append(array if len(shape) == 1 else array.reshape(shape))
         return arrays
+
+    def cutter(self, offsets: Sequence[int], *, owned: bool) -> Callable[[bytes], list[Any]]:
+        """A function that gives the arrays which begin at `offsets` in small frames.
+
+        `owned`: in memory of their own. Else read-only over the frame, where they are aligned.
+        """
+        cuts = [
+            (dtype, math.prod(shape), offset)
+            for (dtype, shape), offset in zip(self._specs, offsets, strict=True)
+        ]
+        shapes = [shape for _, shape in self._specs]
+        frombuffer = np.frombuffer
+
+        def views(frame: bytes) -> list[Any]:
+            return [frombuffer(frame, dtype, count, offset) for dtype, count, offset in cuts]
+
+        def shaped(frame: bytes) -> list[Any]:
+            return [a.reshape(s) for a, s in zip(views(frame), shapes, strict=True)]
+
+        cut = views if all(len(shape) == 1 for shape in shapes) else shaped
+        # Frames are bytes objects, whose content begins at a multiple of 8.
+        if not owned and all(offset % min(dtype.itemsize, 8) == 0 for dtype, _, offset in cuts):
+            return cut
+        return lambda frame: [array.copy() for array in cut(frame)]
 
     def matches(self, arrays: Sequence[Any]) -> bool:
         """`arrays` are contiguous, of these dtypes and shapes."""

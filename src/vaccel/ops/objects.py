@@ -27,6 +27,10 @@ class Text(Kind):
                 raise mismatch("str", type(value).__name__)
         if "\0" in value:
             raise mismatch("text without NUL", repr(value))
+        try:
+            value.encode()
+        except UnicodeEncodeError as exc:
+            raise mismatch("text that UTF-8 can hold", exc) from None
         return value
 
     def to_wire(self, value: Any) -> WireArg:
@@ -67,8 +71,9 @@ class Bytes(Kind):
             raise mismatch(
                 "bytes or an array", type(value).__name__, "read the file and pass its bytes"
             ) from None
-        # A strided picture has no single piece of memory that could travel.
-        return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        # A strided picture is no single piece of memory that could travel; cast refuses empty ones.
+        whole = view.c_contiguous and view.nbytes
+        return view.cast("B") if whole else memoryview(view.tobytes())
 
     def to_wire(self, value: Any) -> WireArg:
         return WireArg(ArgType.BUFFER, value.nbytes, value)
@@ -100,6 +105,8 @@ class Args(Kind):
         for arg in args:
             if not isinstance(arg, Arg):
                 raise mismatch("a list of Arg", f"{type(arg).__name__} in it", "use Arg(value)")
+            if self.writes and arg.obstacle:
+                raise mismatch("Args that can take results", arg.obstacle)
         return args
 
     def from_wire(self, arg: Any, dims: Dims) -> list[Arg]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type
 import numpy as np
 
 from vaccel.error import InvalidArgument, ProtocolError
-from vaccel.ops.args import mismatch
+from vaccel.ops.args import as_array, mismatch
 from vaccel.ops.kinds import Dims, Kind, WireArg
 from vaccel.ops.numbers import U8, Array, InOut, Scalar
 from vaccel.ops.objects import TEXT_CAPACITY, Args, Name, ResourceRef, to_wire
@@ -66,10 +66,10 @@ class Operation:
         """Which input is a resource, if one is."""
         self._inout = next((i for i, _, kind in steps if isinstance(kind, InOut)), None)
         arrays = [k for k in (*self.inputs.values(), *self.outputs.values()) if type(k) is Array]
-        self.plain = len(self.inputs) > 0 and len(arrays) == len(self.inputs) + len(self.outputs)
-        """Arrays in, arrays out: sizes alone decide whether a call fits."""
+        self.plain = len(arrays) == len(self.inputs) + len(self.outputs)
+        """Nothing but arrays in and out: sizes alone decide whether a call fits."""
         one_dim = all(isinstance(k, Array) and len(k.dims) == 1 for k in self.inputs.values())
-        self._vectors = arrays[0].dtype if self.plain and one_dim else None
+        self._vectors = arrays[0].dtype if arrays and self.plain and one_dim else None
         self._form = next(
             (i for i, _, kind in steps if isinstance(kind, Array) and not kind.writes), None
         )
@@ -89,7 +89,7 @@ class Operation:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as exc:
             raise InvalidArgument(
-                f"{self.name}: {exc}; expected {self.name}{self.signature}"
+                f"{self.name}: {exc}; expected {self.name}({', '.join(self.inputs)})"
             ) from None
         bound.apply_defaults()
         return tuple(bound.arguments.values())
@@ -352,7 +352,7 @@ def _as_form(form: Any, ndim: int, value: Any) -> Any:
         return value.reshape(-1).tolist()
     if isinstance(form, (bytes, bytearray)):
         return type(form)(value.tobytes())
-    shape = np.shape(form)
+    shape = as_array(form).shape
     if len(shape) != ndim and value.size == int(np.prod(shape)):
         return value.reshape(shape)
     return value

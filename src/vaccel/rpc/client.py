@@ -11,19 +11,20 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vaccel.config import Timeouts
 from vaccel.error import ConnectionLost, DeadlineExceeded, FFIError, ProtocolError, from_errno
 from vaccel.rpc import address, transport
-from vaccel.rpc.codec import Decoder, Shape, Template
+from vaccel.rpc.codec import Decoder, Match, Shape
+from vaccel.rpc.frames import Template
 from vaccel.rpc.messages import METHODS, RpcResponse
 from vaccel.rpc.status import to_error
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Connection, Event, Flag, Kind, Role
 
 _TIMEVAL = struct.Struct("@ll")
-_REQUEST = int(Kind.REQUEST)
+_UNARY = bytes((Kind.REQUEST, 0))
 
 
 class _Waiter:
@@ -88,6 +89,8 @@ class Client:
         self._send_limit = _Limit(self._sock, socket.SO_SNDTIMEO)
         self._receive_limit = _Limit(self._sock, socket.SO_RCVTIMEO)
         self._answered = False
+        self._plain = False
+        """The socket has no time limit, and no frame was received in part."""
         self._lost: FFIError | None = None
 
     def __repr__(self) -> str:
@@ -99,6 +102,10 @@ class Client:
         # The socket is freed only once nobody reads from it.
         with self._read_lock, self._send_lock:
             self._sock.close()
+
+    def disown(self) -> None:
+        """In a forked child: close our descriptor; the connection goes on in the parent."""
+        self._sock.close()
 
     @property
     def alive(self) -> bool:
@@ -137,11 +144,12 @@ class Client:
             stream = self._stream
             self._stream = stream + 2
             self._pending[stream] = waiter
+            self._plain = False
             try:
                 if deadline is not None or self._send_limit.seconds is not None:
                     self._send_limit.set(deadline)
                 flags = Flag.REMOTE_OPEN if parts else 0
-                frame = template.frame(stream, _REQUEST, flags, contents)
+                frame = template.frame(stream, Kind.REQUEST, flags, contents)
                 transport.send(self._sock, template.length, frame)
                 if parts:
                     self._send_parts(stream, parts)
@@ -150,6 +158,9 @@ class Client:
                 self._lose(DeadlineExceeded(f"{self.endpoint} took no data within {timeout} s"))
             except OSError as exc:
                 self._lose(self._ended(exc))
+            except BaseException as exc:
+                self._interrupted(exc)
+                raise
         try:
             event = self._wait(waiter, deadline)
         except DeadlineExceeded:
@@ -158,6 +169,9 @@ class Client:
             ) from None
         finally:
             self._pending.pop(stream, None)
+        return self._decode(method, event)
+
+    def _decode(self, method: str, event: Event) -> tuple[Shape, list[memoryview]]:
         if event.excess:
             raise ProtocolError(
                 f"{method}: the answer of {self.endpoint} is {event.excess} bytes long, "
@@ -167,6 +181,84 @@ class Client:
         if shape.failed:
             raise to_error(shape.envelope.status)
         return shape, views
+
+    def quick(
+        self, method: str, template: Template, contents: Sequence[Any], match: Match
+    ) -> bytes | tuple[Shape, list[memoryview]]:
+        """A small call whose answer is expected to fit `match`: the answer's whole frame.
+
+        Where it does not, or other threads use the connection, the same as from `call`.
+        """
+        if not self._read_lock.acquire(False):
+            return self.call(method, template, contents)
+        try:
+            frame, event = self._exchange(template, contents, match)
+        finally:
+            self._read_lock.release()
+            if self._pending:
+                self._wake_next()
+        if frame is not None:
+            return frame
+        return self._decode(method, event) if event else self.call(method, template, contents)
+
+    def _exchange(
+        self, template: Template, contents: Sequence[Any], match: Match
+    ) -> tuple[bytes | None, Event | None]:
+        """`quick`, with the read lock held. Neither a frame nor an event: nothing was sent.
+
+        No other thread can then read, so no waiter is needed, but neither may one wait: the peer
+        may read nothing more before its answer to that one is read.
+        """
+        if not self._send_lock.acquire(False):
+            return None, None
+        try:
+            if self._pending or not (self._plain or self._make_plain()):
+                return None, None
+            stream = self._stream
+            self._stream = stream + 2
+            number = stream.to_bytes(4, "big")
+            self._sock.sendall(template.joined(number, _UNARY, contents))
+        except OSError as exc:
+            self._lose(self._ended(exc))
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
+        finally:
+            self._send_lock.release()
+        try:
+            data = self._sock.recv(transport.RECEIVE_SIZE)
+            if data[4:8] == number and len(data) == match.size and match.fits(data):
+                return data, None
+        except OSError as exc:
+            self._lose(self._ended(exc))
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
+        return None, self._answer_to(stream, data)
+
+    def _answer_to(self, stream: int, data: bytes) -> Event:
+        """The answer, of which `data` is a part or which comes with others."""
+        waiter = self._pending[stream] = _Waiter()
+        try:
+            self._received(self._connection.receive, data)
+            self._read_until(waiter, None)
+        finally:
+            self._pending.pop(stream, None)
+        if waiter.event is None:
+            raise ConnectionLost(f"no answer from {self.endpoint}")
+        return waiter.event
+
+    def _make_plain(self) -> bool:
+        self._check()
+        self._send_limit.set(None)
+        self._receive_limit.set(None)
+        self._plain = self._connection.between
+        return self._plain
+
+    def _interrupted(self, exc: BaseException) -> None:
+        """An exception from a signal handler may leave part of a frame sent or received."""
+        if not isinstance(exc, FFIError):
+            self._lose(ConnectionLost(f"a call to {self.endpoint} was interrupted by {exc!r}"))
 
     def _send_parts(self, stream: int, parts: Sequence[tuple[Template, Sequence[Any]]]) -> None:
         for number, (part, buffers) in enumerate(parts, 1):
@@ -204,25 +296,35 @@ class Client:
 
     def _read_until(self, waiter: _Waiter, deadline: float | None) -> None:
         while waiter.event is None:
-            if self._lost is not None:
-                self._check()
+            self._check()
             try:
                 if deadline is not None or self._receive_limit.seconds is not None:
                     self._receive_limit.set(deadline)
-                events = transport.receive(self._sock, self._connection)
+                if self._connection.reader.large is None:
+                    data = self._sock.recv(transport.RECEIVE_SIZE)
+                    self._received(self._connection.receive, data)
+                else:
+                    count = self._sock.recv_into(self._connection.reader.space())
+                    self._received(self._connection.filled, count)
             except BlockingIOError:
                 continue  # the socket's time limit; setting it anew looks at the deadline
-            except ProtocolError as exc:
-                self._lose(self._no_peer(exc))
-                continue
             except OSError as exc:
                 self._lose(self._ended(exc))
-                continue
-            if events is None:
-                self._lose(self._ended(None))
-                continue
-            for event in events:
+            except BaseException as exc:
+                self._interrupted(exc)
+                raise
+
+    def _received(self, take: Callable[[Any], list[Event]], what: bytes | int) -> None:
+        """`take` what was received, and deliver the answers that it completes."""
+        self._plain = False
+        if not what:
+            self._lose(self._ended(None))
+            return
+        try:
+            for event in take(what):
                 self._deliver(event)
+        except ProtocolError as exc:
+            self._lose(self._no_peer(exc))
 
     def _deliver(self, event: Event) -> None:
         waiter = self._pending.get(event.stream)

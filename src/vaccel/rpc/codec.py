@@ -11,11 +11,11 @@ parsing (`Decoder`) and no building (`Template`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from vaccel.error import ProtocolError
-from vaccel.rpc.messages import BULK, RpcRequest, RpcResponse
-from vaccel.rpc.ttrpc import ALIGNMENT, HEADER, Data
+from vaccel.rpc.messages import BULK
+from vaccel.rpc.ttrpc import HEADER, HEADER_SIZE, Data
 
 INLINE = 1
 """Bulk contents up to this size stay in the structure: the operation code of a Genop does."""
@@ -24,10 +24,6 @@ _MARKER_SIZE = len(_MARKER) + 4  # longer than INLINE, so no content is taken fo
 
 SKELETON_LIMIT = 4 << 20
 """Bytes of structure in one message, bulk contents not counted."""
-# Arrays from this size on are placed at a multiple of ALIGNMENT in the message.
-_ALIGN_FROM = 4 << 10
-# An unknown field, which peers skip, fills the gap before an aligned array.
-_PADDING_TAG = b"\xa2\x06"  # field 100, length-delimited
 _SHAPES_KEPT = 64
 _SHAPES_PER_LENGTH = 8
 
@@ -63,6 +59,7 @@ class Shape:
         "failed",
         "message",
         "prepared",
+        "quick",
         "spans",
         "timeout_nano",
     )
@@ -81,8 +78,39 @@ class Shape:
             (start, stop, bytes(data[start:stop]))
             for start, stop in zip(edges[::2], edges[1::2], strict=True)
         ]
+        self.quick: Any = None
+        """Set by who serves requests: given where contents stand in a small frame of this shape,
+        makes a function from request frames to answer frames, or None."""
         self.prepared: Any = None
         """Whatever the receiver derives from `message`, once."""
+
+
+class Match:
+    """Recognises a small frame of a known shape as a whole, the stream id aside."""
+
+    __slots__ = ("constants", "offsets", "shape", "size")
+
+    def __init__(self, shape: Shape, kind: int) -> None:
+        self.shape = shape
+        length = shape.constants[-1][1]
+        header = HEADER.pack(length, 0, kind, 0)
+        self.size = HEADER_SIZE + length
+        """Bytes of the frame."""
+        self.offsets = [HEADER_SIZE + start for start, _ in shape.spans]
+        """Where the bulk contents stand in the frame."""
+        (_, stop, first), *others = shape.constants
+        self.constants = [
+            (0, 4, header[:4]),
+            (8, HEADER_SIZE + stop, header[8:] + first),
+            *((HEADER_SIZE + a, HEADER_SIZE + b, constant) for a, b, constant in others),
+        ]
+
+    def fits(self, frame: bytes) -> bool:
+        """`frame` (of our size) is one frame of the shape."""
+        for start, stop, constant in self.constants:  # noqa: SIM110  (a generator costs more)
+            if frame[start:stop] != constant:
+                return False
+        return True
 
 
 class Decoder:
@@ -151,13 +179,13 @@ def _split(
     out = bytearray()
     while at < stop:
         begin = at
-        tag, at = _read_varint(view, at, stop)
+        tag, at = read_varint(view, at, stop)
         wire = tag & 7
         if wire == 2:
-            length, at = _read_varint(view, at, stop)
+            length, at = read_varint(view, at, stop)
             body, at = at, at + length
         elif wire == 0:
-            _, at = _read_varint(view, at, stop)
+            _, at = read_varint(view, at, stop)
         elif wire in (1, 5):
             at += 8 if wire == 1 else 4
         else:
@@ -168,17 +196,17 @@ def _split(
         if wire != 2 or nested == "" or (nested is None and at - body <= INLINE):
             out += view[begin:at]
         elif nested is None:
-            out += _varint(tag) + _varint(_MARKER_SIZE) + mark(len(spans))
+            out += varint(tag) + varint(_MARKER_SIZE) + mark(len(spans))
             spans.append((body, at))
         else:
             inner = _split(view, body, at, BULK[nested], spans)
-            out += _varint(tag) + _varint(len(inner)) + inner
+            out += varint(tag) + varint(len(inner)) + inner
         if len(out) > SKELETON_LIMIT:
             raise ProtocolError(f"a message with more than {SKELETON_LIMIT} bytes of structure")
     return out
 
 
-def _read_varint(view: memoryview, at: int, stop: int) -> tuple[int, int]:
+def read_varint(view: memoryview, at: int, stop: int) -> tuple[int, int]:
     value = shift = 0
     while at < stop and shift < 70:
         byte = view[at]
@@ -197,155 +225,7 @@ def _from_bytes(cls: Any, data: bytes) -> Any:
         raise ProtocolError(f"malformed {cls.DESCRIPTOR.full_name}: {exc}") from exc
 
 
-# -- encoding ----------------------------------------------------------------------------------
-
-
-class Slot(NamedTuple):
-    """Room for bulk content."""
-
-    number: int
-    size: int
-
-
-Parts = list["bytes | Slot"]
-
-
-class Template:
-    """A frame without its stream id and bulk contents."""
-
-    __slots__ = ("_head", "_rest", "length")
-
-    def __init__(self, parts: Parts) -> None:
-        merged = _merge(parts)
-        self.length = _size(merged)
-        # Constants and slots alternate, a constant first.
-        self._head: Any = merged[0]
-        self._rest = [part if isinstance(part, bytes) else part.number for part in merged[1:]]
-
-    def frame(self, stream: int, kind: int, flags: int, contents: Sequence[Any]) -> list[Any]:
-        """The frame as a list of buffers: `contents` fill the slots, by index."""
-        out: list[Any] = [HEADER.pack(self.length, stream, kind, flags) + self._head]
-        out += [contents[part] if type(part) is int else part for part in self._rest]
-        return out
-
-
-def request(
-    service: str, method: str, message: Any, sizes: Sequence[int] = (), timeout_nano: int = 0
-) -> Template:
-    """A request. `message` holds `mark(i)` where content of sizes[i] bytes belongs."""
-    head = RpcRequest(service=service, method=method).SerializeToString()
-    tail = RpcRequest(timeout_nano=timeout_nano).SerializeToString()
-    return Template(_envelope(head, 3, message, sizes, tail))
-
-
-def response(message: Any, sizes: Sequence[int] = ()) -> Template:
-    """A successful response."""
-    return Template(_envelope(b"", 2, message, sizes, b""))
-
-
-def failure(status: dict[str, Any]) -> Template:
-    """A response that carries a status (see `messages`) and no payload."""
-    return Template([RpcResponse(status=status).SerializeToString()])
-
-
-def stream_part(message: Any, sizes: Sequence[int]) -> Template:
-    """A bare message, as the data of a streaming request."""
-    return Template(_payload(message, sizes, 0))
-
-
-def _envelope(head: bytes, number: int, message: Any, sizes: Sequence[int], tail: bytes) -> Parts:
-    tag = _varint(number << 3 | 2)
-    base = len(head) + len(tag)
-    payload = _payload(message, sizes, base + 1)
-    # The payload's padding depends on how long its own length field is.
-    for _ in range(2):
-        payload = _payload(message, sizes, base + len(_varint(_size(payload))))
-    length = _size(payload)
-    if not length and not sizes:
-        return [head + tail]
-    return [head + tag + _varint(length), *payload, tail]
-
-
-def _payload(message: Any, sizes: Sequence[int], base: int) -> Parts:
-    skeleton = memoryview(message.SerializeToString())
-    if not sizes:
-        return [bytes(skeleton)]
-    return _expand(skeleton, BULK[message.DESCRIPTOR.full_name], sizes, base)
-
-
-def _expand(
-    skeleton: memoryview, table: dict[int, str | None], sizes: Sequence[int], base: int | None
-) -> Parts:
-    """The inverse of `split`: slots for markers, lengths made good, large content aligned.
-
-    `base` is where the message will stand in the frame's data; None: do not align.
-    """
-    parts: Parts = []
-    at, stop = 0, len(skeleton)
-    written = 0
-    while at < stop:
-        begin = at
-        tag, at = _read_varint(skeleton, at, stop)
-        if tag & 7 != 2:
-            _, at = _read_varint(skeleton, at, stop)  # our messages hold no fixed-width fields
-            new: Parts = [bytes(skeleton[begin:at])]
-        else:
-            length, at = _read_varint(skeleton, at, stop)
-            body, at = at, at + length
-            nested = table.get(tag >> 3, "")
-            if nested == "":
-                new = [bytes(skeleton[begin:at])]
-            else:
-                inner = _content(skeleton[body:at], nested, sizes)
-                new = [_varint(tag) + _varint(_size(inner)), *inner]
-        if base is not None:
-            new = _padding(new, base + written) + new
-        written += _size(new)
-        parts += new
-    return parts
-
-
-def _content(field: memoryview, nested: str | None, sizes: Sequence[int]) -> Parts:
-    if nested is not None:
-        return _expand(field, BULK[nested], sizes, None)
-    content = bytes(field)
-    index = bulk_index(content)
-    return [content] if index is None else [Slot(index, sizes[index])]
-
-
-def _padding(parts: Parts, base: int) -> Parts:
-    """An unknown field that brings the first large slot of `parts` to an aligned place."""
-    before = 0
-    for part in parts:
-        if isinstance(part, Slot) and part.size >= _ALIGN_FROM:
-            gap = -(base + before) % ALIGNMENT
-            if not gap:
-                break
-            if gap < len(_PADDING_TAG) + 1:
-                gap += ALIGNMENT
-            fill = gap - len(_PADDING_TAG) - 1
-            return [_PADDING_TAG + bytes([fill]) + bytes(fill)]
-        before += part.size if isinstance(part, Slot) else len(part)
-    return []
-
-
-def _merge(parts: Parts) -> Parts:
-    merged: Parts = [b""]
-    for part in parts:
-        if isinstance(part, bytes) and isinstance(merged[-1], bytes):
-            merged[-1] += part
-        elif isinstance(part, Slot) and isinstance(merged[-1], Slot):
-            merged += [b"", part]
-        else:
-            merged.append(part)
-    return merged
-
-
-def _size(parts: Parts) -> int:
-    return sum(part.size if isinstance(part, Slot) else len(part) for part in parts)
-
-
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

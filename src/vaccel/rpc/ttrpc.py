@@ -24,8 +24,8 @@ MAX_OPEN_STREAMS = 4096
 ALIGNMENT = 64
 """Data of large frames starts at a multiple of this in memory, so that peers can align arrays."""
 
-# Smaller frames arrive together with their neighbours; a larger one gets memory of its own.
-_LARGE = 64 << 10
+LARGE = 64 << 10
+"""Smaller frames arrive together with their neighbours; a larger one gets memory of its own."""
 
 Data = bytes | memoryview
 
@@ -119,7 +119,7 @@ class Reader:
                 at = body + length
                 # A small copy frees the receive buffer; a large frame never comes this way.
                 frames.append(Frame(stream, kind, flags, data[body:at]))
-            elif length <= _LARGE:
+            elif length <= LARGE:
                 self.rest = data[at:]
                 break
             else:
@@ -168,6 +168,16 @@ class Connection:
         self.reader = Reader(limit)
         self._last = 0
         self._streams: dict[int, _Stream] = {}
+
+    @property
+    def between(self) -> bool:
+        """What comes next is the start of a frame."""
+        reader = self.reader
+        return not reader.rest and not reader.skip and reader.large is None
+
+    def opened(self, frame: bytes) -> None:
+        """`frame`, which begins a stream, was taken out of band. Raises ProtocolError."""
+        self._opened(int.from_bytes(frame[4:8], "big"))
 
     def receive(self, data: bytes) -> list[Event]:
         """Feed received bytes; the events they complete. Raises ProtocolError."""

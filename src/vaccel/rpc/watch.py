@@ -1,6 +1,8 @@
 """One thread that looks after connections whose own thread is busy with a request.
 
-It sees a peer hang up, more data arrive, and deadlines pass, in the middle of a kernel.
+It sees a peer hang up, more data arrive, and deadlines pass, in the middle of a kernel. A quick
+request costs it nothing: it looks at the active connections every few milliseconds, and sleeps
+while there are none.
 """
 
 from __future__ import annotations
@@ -10,35 +12,42 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
-GRACE = 0.001
-"""Seconds that a connection's thread may leave new data unread before another takes over."""
+TICK = 0.002
+"""Seconds between two looks. A request that runs over a whole tick counts as slow."""
 
 
 class Watched(Protocol):
     """A connection as the watch sees it."""
 
     rounds: int
-    """Grows each time the connection's thread goes back to reading."""
+    """Grows when the connection's thread begins to run requests, and when it goes back to reading:
+    odd while it runs them."""
 
     def hung_up(self) -> None:
         """The peer has gone."""
 
     def take_over(self) -> bool:
-        """Read on another thread; False if none is free now."""
+        """Read on another thread, as data has come; False if none is free now."""
 
 
 class Watch:
-    """An epoll set of busy connections, and the deadlines of running calls."""
+    """The connections of a server, and the deadlines of its running calls."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wakeup, select.EPOLLIN)
         self._watched: dict[int, Watched] = {}
-        self._suspects: dict[int, tuple[int, float]] = {}
-        self._deadlines: dict[Any, tuple[float, Any]] = {}
+        self._active: dict[int, Watched] = {}
+        self._seen: dict[int, int] = {}
+        """Connection → its rounds at the last look."""
+        self._waiting: dict[int, Watched] = {}
+        """Connections with new data that no thread is free to read."""
+        self._asleep = False
+        self._deadlines: dict[Any, tuple[float, Callable[[], None]]] = {}
         self._next_deadline = float("inf")
         self._lock = threading.Lock()
         self._stopped = False
@@ -47,25 +56,21 @@ class Watch:
 
     def add(self, fd: int, connection: Watched) -> None:
         self._watched[fd] = connection
-        self._epoll.register(fd, select.EPOLLONESHOT)
+        self._epoll.register(fd, _HANG_UP)
 
     def remove(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None:
+            self._active.pop(fd, None)
             with contextlib.suppress(OSError, ValueError):  # ValueError: stopped before
                 self._epoll.unregister(fd)
 
-    # Each call of a connection arms and disarms the watch, so these are one system call each.
+    def active(self, fd: int, connection: Watched) -> None:
+        """`connection` has begun to run requests; called for each, so it must be cheap."""
+        self._active[fd] = connection
+        if self._asleep:
+            self._wake()
 
-    def arm(self, fd: int) -> None:
-        self._epoll.modify(fd, _ARMED)
-
-    def disarm(self, fd: int) -> None:
-        try:  # noqa: SIM105  (costs less)
-            self._epoll.modify(fd, _DISARMED)
-        except ValueError:  # the server has stopped meanwhile and did not wait for this call
-            pass
-
-    def deadline(self, key: Any, at: float, expire: Any) -> None:
+    def deadline(self, key: Any, at: float, expire: Callable[[], None]) -> None:
         """Call expire() at time `at` unless `settle(key)` comes first."""
         with self._lock:
             self._deadlines[key] = (at, expire)
@@ -73,7 +78,7 @@ class Watch:
             if earlier:
                 self._next_deadline = at
         if earlier:
-            os.eventfd_write(self._wakeup, 1)
+            self._wake()
 
     def settle(self, key: Any) -> bool:
         """The call is answered; False if its deadline came first."""
@@ -81,26 +86,35 @@ class Watch:
 
     def stop(self) -> None:
         self._stopped = True
-        os.eventfd_write(self._wakeup, 1)
+        self._wake()
         self._thread.join()
         self._epoll.close()
         os.close(self._wakeup)
+
+    def _wake(self) -> None:
+        self._asleep = False
+        os.eventfd_write(self._wakeup, 1)
 
     # -- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stopped:
-            now = time.monotonic()
-            timeout = self._next_deadline - now
-            if self._suspects:
-                timeout = min(timeout, GRACE)
-            limit = None if timeout == float("inf") else max(timeout, 0.0)
-            for fd, events in self._epoll.poll(limit):
+            for fd, events in self._epoll.poll(self._timeout()):
                 self._event(fd, events)
-            if self._suspects:
-                self._review()
+            self._look()
+            for fd, connection in list(self._waiting.items()):
+                if fd not in self._watched or connection.take_over():
+                    del self._waiting[fd]
             if self._next_deadline <= time.monotonic():
                 self._expire()
+
+    def _timeout(self) -> float | None:
+        self._asleep = not self._active and not self._waiting
+        if self._active:  # entered between the two looks
+            self._asleep = False
+        tick = float("inf") if self._asleep else TICK
+        timeout = min(tick, self._next_deadline - time.monotonic())
+        return None if timeout == float("inf") else max(timeout, 0.0)
 
     def _event(self, fd: int, events: int) -> None:
         if fd == self._wakeup:
@@ -111,25 +125,28 @@ class Watch:
         if connection is None:
             return
         if events & _GONE:
-            self._suspects.pop(fd, None)
+            with contextlib.suppress(OSError):
+                self._epoll.modify(fd, 0)
             connection.hung_up()
         else:
-            self._suspects[fd] = (connection.rounds, time.monotonic())
+            self._epoll.modify(fd, _HANG_UP)
+            self._waiting[fd] = connection
 
-    def _review(self) -> None:
-        """Take over where a connection's thread has not come back to read within GRACE."""
-        now = time.monotonic()
-        for fd, (rounds, since) in list(self._suspects.items()):
-            connection = self._watched.get(fd)
-            if connection is None or connection.rounds != rounds:
-                del self._suspects[fd]
-            elif now - since >= GRACE:
-                if connection.take_over():
-                    del self._suspects[fd]
-                else:
-                    # All threads are busy; meanwhile a hang-up must still be seen.
-                    with contextlib.suppress(OSError):
-                        self._epoll.modify(fd, _HANG_UP)
+    def _look(self) -> None:
+        """Watch the data of connections that have run one request since the last look."""
+        for fd, connection in list(self._active.items()):
+            rounds = connection.rounds
+            if self._seen.get(fd) != rounds:
+                self._seen[fd] = rounds
+                continue
+            # No change for a whole tick: the connection rests, or is busy with a slow request.
+            self._active.pop(fd, None)
+            del self._seen[fd]
+            if connection.rounds != rounds:
+                self._active[fd] = connection  # it began another one just now
+            elif rounds % 2:
+                with contextlib.suppress(OSError):
+                    self._epoll.modify(fd, _DATA)
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -142,6 +159,5 @@ class Watch:
 
 
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-_ARMED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
-_HANG_UP = select.EPOLLRDHUP | select.EPOLLONESHOT
-_DISARMED = select.EPOLLONESHOT
+_HANG_UP = select.EPOLLRDHUP
+_DATA = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT

@@ -1,0 +1,1 @@
+"""The programs: `vaccel`, `vaccelrt-agent`, and the examples."""

@@ -1,0 +1,50 @@
+"""Options that several programs have."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vaccel.config import Config
+from vaccel.error import InvalidArgument
+
+_SWITCHES = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_KEYS = [field.name for field in dataclasses.fields(Config) if field.name != "timeouts"]
+
+
+def config(text: str = "", environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration of the environment, changed by `text`: `key=value,key=value`."""
+    base = Config.from_env(environ)
+    changes: dict[str, Any] = {}
+    for pair in filter(None, text.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or key not in _KEYS:
+            raise InvalidArgument(
+                f"--vaccel-config: expected key=value with a key of {', '.join(_KEYS)}, "
+                f"found {pair!r}"
+            )
+        changes[key] = _converted(key, value, getattr(base, key))
+    return dataclasses.replace(base, **changes)
+
+
+def _converted(key: str, value: str, default: Any) -> Any:
+    """`value` in the type that the configuration's `key` has."""
+    if isinstance(default, bool):
+        if value.lower() not in _SWITCHES:
+            raise InvalidArgument(f"--vaccel-config: {key}: expected 0 or 1, found {value!r}")
+        return _SWITCHES[value.lower()]
+    if isinstance(default, int):
+        return int(value) if value.isascii() and value.isdigit() else value
+    return value
+
+
+def size(text: str) -> int:
+    """Bytes from a number with an optional K, M or G (powers of 1024); ValueError."""
+    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)i?B?", text, re.IGNORECASE)
+    if not match or not int(match[1]):
+        raise ValueError(f"expected a number of bytes such as 4096, 64M or 1G, found {text!r}")
+    return int(match[1]) * _UNITS[match[2].upper()]

@@ -1,0 +1,218 @@
+"""Values of operations on the command line: text → value by kind, and results → text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaccel.error import FFIError, NotFound, from_errno
+from vaccel.ops import tf
+from vaccel.ops.args import DTYPES, Arg, ArgType, mismatch, pack
+from vaccel.ops.kinds import Kind
+from vaccel.ops.numbers import F32, Array, Scalar
+from vaccel.ops.objects import Args, Bytes, Object, ResourceRef, Text
+from vaccel.ops.tensors import Buffer, Tensor
+
+_SCALAR_TYPES = {type.name.lower(): type for type in DTYPES if type % 2}
+_FILE_TYPES = {type.name.lower(): type for type in (ArgType.RAW, ArgType.BUFFER, ArgType.CUSTOM)}
+_ARRAY_FILES = (".npy", ".csv")
+
+
+def takes_many(kind: Kind) -> bool:
+    """The kind is a list: each of its elements is a text of its own."""
+    return kind.variadic or (isinstance(kind, Object) and kind.many)
+
+
+def form(kind: Kind) -> str:
+    """How a value of `kind` is written, for `--help`."""
+    if isinstance(kind, Array):
+        return "1,2,3 or [[1,2],[3,4]] or FILE.npy or FILE.csv"
+    if isinstance(kind, Scalar):
+        return "a number" if kind.dtype.kind == "f" else "a whole number"
+    if isinstance(kind, Args):
+        return "TYPE:VALUE, TYPE*COUNT for zeros, string:TEXT or buffer:FILE; one each"
+    if isinstance(kind, Object) and issubclass(kind.cls, Tensor):
+        return "FILE.npy or FILE.csv (float32), one each"
+    if isinstance(kind, Object) and kind.cls is tf.Node:
+        return "NAME or NAME:INDEX, one each"
+    return "text" if isinstance(kind, Text) else "FILE"
+
+
+def parse(kind: Kind, texts: Sequence[str]) -> Any:
+    """The value of `kind` that `texts` (more than one only where it takes many) stand for.
+
+    A resource is given as the Path of its file.
+    """
+    if takes_many(kind):
+        return [_parse_one(kind, text) for text in texts]
+    if len(texts) > 1:
+        raise mismatch("one value", f"{len(texts)}: {' '.join(texts)}")
+    return _parse_one(kind, texts[0])
+
+
+def _parse_one(kind: Kind, text: str) -> Any:
+    if isinstance(kind, Array):
+        return _array(text, kind.dtype)
+    if isinstance(kind, Scalar):
+        return _number(text, kind.dtype)
+    if isinstance(kind, Text):
+        return text
+    if isinstance(kind, Bytes):
+        return _content(text)
+    if isinstance(kind, Args):
+        return _argument(text)
+    if isinstance(kind, ResourceRef):
+        if not Path(text).is_file():
+            raise NotFound(f"expected a file, found none at {text!r}")
+        return Path(text)
+    if isinstance(kind, Object):
+        return _object(kind.cls, text)
+    raise mismatch(f"a {type(kind).__name__} from a program", "a text; the command line has none")
+
+
+def _object(cls: Any, text: str) -> Any:
+    if issubclass(cls, Tensor):
+        if not text.endswith(_ARRAY_FILES):
+            raise mismatch("a .npy or .csv file", repr(text))
+        return cls.from_numpy(_array(text, F32 if text.endswith(".csv") else None))
+    if issubclass(cls, Buffer):
+        return cls(_content(text))
+    name, colon, index = text.rpartition(":")
+    if colon and index.isdigit():
+        return cls(name, int(index))
+    return cls(text)
+
+
+def _argument(text: str) -> Arg:
+    """`int32:5`, `float32:1,2`, `float32:in.npy`, `uint8*64`, `string:hello`, `buffer:FILE`."""
+    name, star, count = text.partition("*")
+    if star and name in _SCALAR_TYPES and count.isdigit():
+        type = _SCALAR_TYPES[name]
+        return Arg(np.zeros(int(count), DTYPES[type]), ArgType(type + 1))
+    name, colon, value = text.partition(":")
+    if colon and name in _SCALAR_TYPES:
+        type = _SCALAR_TYPES[name]
+        if value.endswith(_ARRAY_FILES) or "," in value or value.startswith("["):
+            return Arg(_array(value, DTYPES[type]), ArgType(type + 1))
+        return Arg(_number(value, DTYPES[type]), type)
+    if colon and name == "string":
+        return Arg(value, ArgType.STRING)
+    if colon and name in _FILE_TYPES:
+        return Arg(_content(value), _FILE_TYPES[name])
+    types = ", ".join([*_SCALAR_TYPES, "string", *_FILE_TYPES])
+    raise mismatch("TYPE:VALUE or TYPE*COUNT", repr(text), f"types: {types}")
+
+
+# -- numbers and arrays ------------------------------------------------------------------------
+
+
+def _number(text: str, dtype: np.dtype[Any]) -> Any:
+    try:
+        return float(text) if dtype.kind == "f" else int(text)
+    except ValueError:
+        what = "a number" if dtype.kind == "f" else "a whole number"
+        raise mismatch(f"{what} ({dtype.name})", repr(text.strip()[:40])) from None
+
+
+def _array(text: str, dtype: np.dtype[Any] | None) -> np.ndarray[Any, Any]:
+    """From a file, or inline; `dtype` None: as the .npy file says."""
+    if text.endswith(".npy"):
+        return _read_npy(text)
+    dtype = dtype or F32
+    if text.endswith(".csv"):
+        return _read_csv(text, dtype)
+    if not text.lstrip().startswith("["):
+        return pack([_number(part, dtype) for part in text.split(",")], dtype)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise mismatch("a list such as [1,2,3]", f"{text[:40]!r} ({exc})") from None
+    if value and all(isinstance(row, list) for row in value):
+        return _table(value, dtype)
+    return pack(value, dtype)
+
+
+def _table(rows: list[list[Any]], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(rows[0]):
+            raise mismatch(
+                f"rows of the same length, {len(rows[0])}", f"{len(row)} in row {number}"
+            )
+    return pack([value for row in rows for value in row], dtype).reshape(len(rows), -1)
+
+
+def _read_csv(path: str, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A table; one row or one column is a vector. Empty lines and lines with # do not count."""
+    try:
+        lines = _content(path).decode().splitlines()
+    except UnicodeDecodeError as exc:
+        raise mismatch(f"text in {path}", exc) from None
+    rows = []
+    for place, line in enumerate(lines, 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                rows.append([_number(cell, dtype) for cell in line.split(",")])
+            except FFIError as exc:
+                raise mismatch(f"numbers in {path}", f"line {place}: {exc.message}") from None
+    table = _table(rows, dtype) if rows else np.zeros((0, 0), dtype)
+    return table.reshape(-1) if 1 in table.shape or not rows else table
+
+
+def _read_npy(path: str) -> np.ndarray[Any, Any]:
+    try:
+        with open(path, "rb") as file:
+            array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except OSError as exc:
+        raise _unreadable(path, exc) from None
+    except (ValueError, TypeError, EOFError, SyntaxError) as exc:
+        raise mismatch("a whole .npy file of numbers", f"{path} ({exc})") from None
+    return array
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as exc:
+        raise _unreadable(path, exc) from None
+
+
+def _unreadable(path: str, exc: OSError) -> FFIError:
+    return from_errno(exc.errno or 0, f"expected a readable file, found {path!r}: {exc.strerror}")
+
+
+# -- results -----------------------------------------------------------------------------------
+
+
+def named(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The pieces of a result under names of their own; tensors and Args as arrays."""
+    if isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from named(f"{name}.{number}", one)
+    elif isinstance(value, Tensor):
+        yield name, value.as_numpy() if value.data_type.numeric else value.to_bytes()
+    elif isinstance(value, tf.Status):
+        yield name, f"{value.code} {value.message}".rstrip()
+    else:
+        yield name, value
+
+
+def text(value: Any) -> str:
+    """One number a line; a row a line, separated by commas, for more than one dimension."""
+    if not isinstance(value, np.ndarray):
+        return str(value)
+    # In the shortest form that reads back as the same number of this dtype.
+    cells = value.astype(str)
+    rows = cells.reshape(-1, cells.shape[-1] if cells.ndim > 1 else 1)
+    return "\n".join(map(",".join, rows.tolist()))
+
+
+def save(value: np.ndarray[Any, Any], path: Path) -> None:
+    """As .npy, or as .csv."""
+    if path.suffix == ".npy":
+        np.save(path, value, allow_pickle=False)
+    else:
+        path.write_text(text(value) + "\n" if value.size else "")
