@@ -9,10 +9,11 @@ import numpy as np
 
 from vaccel import genop
 from vaccel.ops.kinds import WireArg
-from vaccel.ops.numbers import Layout
+from vaccel.ops.numbers import Desk, Layout
 from vaccel.ops.spec import Operation
 from vaccel.rpc import arguments, codec, frames, messages
 from vaccel.rpc.arguments import Contents
+from vaccel.rpc.codec import Match
 from vaccel.rpc.frames import Template
 from vaccel.rpc.peer import Reply
 from vaccel.rpc.ttrpc import Kind
@@ -47,20 +48,21 @@ class Call:
         values = self._inputs.over(views)
         return self._answer(values, session.run(self._op, values))
 
-    def quick(self, offsets: Sequence[int]) -> Callable[[bytes], bytes] | None:
-        """A function from further requests' frames to answers' frames; None if that needs more.
-
-        `offsets`: where the contents stand in the frame.
-        """
-        if self._inputs is None:
+    def quick(self, match: Match) -> Callable[[bytes], bytes] | None:
+        """A function from further requests' frames to answers' frames; None if that needs more."""
+        inputs, single = self._inputs, self._outputs.single
+        if inputs is None:
             return None
-        cut = self._inputs.cutter(offsets[: len(self._inputs)], owned=False)
-        number, session = self._session_id, self._session
-        op, template, answer = self._op, self._template, self._answer
-        single = self._outputs.single
+        op, template, session = self._op, self._template, self._session
+        number, offsets = self._session_id, match.offsets[: len(inputs)]
+        idle: list[Desk] = []  # several threads may serve at once, each at a desk of its own
 
         def serve(frame: bytes) -> bytes:
-            values = cut(frame)
+            try:
+                desk = idle.pop()
+            except IndexError:
+                desk = inputs.desk(match.size, offsets)
+            values = desk.load(frame)
             result = session(number).run(op, values)
             reply: Template = template
             contents: Sequence[Any] = (result,)
@@ -71,8 +73,10 @@ class Call:
                 or result.shape != single[1]
                 or not result.flags.c_contiguous
             ):
-                reply, contents = answer(values, result)
-            return reply.joined(frame[4:8], RESPONSE, contents)
+                reply, contents = self._answer(values, result)
+            answer = reply.joined(frame[4:8], RESPONSE, contents)
+            idle.append(desk)
+            return answer
 
         return serve
 

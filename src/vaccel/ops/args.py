@@ -162,7 +162,7 @@ class Arg:
     InvalidArgument: the value does not fit `type`.
     """
 
-    __slots__ = ("_custom_type_id", "_dtype", "_memory", "_obstacle", "_type", "_used", "_value")
+    __slots__ = ("_custom_type_id", "_dtype", "_memory", "_type", "_used", "_value", "obstacle")
 
     def __init__(
         self, data: Any, type: ArgType | int = ArgType.RAW, custom_type_id: int = 0
@@ -178,7 +178,7 @@ class Arg:
         self._value, self._custom_type_id = data, custom_type_id
         self._used: int | None = None  # None: the content is still the value that was given
         try:
-            self._memory, self._dtype, self._obstacle = _hold(data, self._type)
+            self._memory, self._dtype, self.obstacle = _hold(data, self._type)
             self._check_length(self._memory.nbytes)
         except InvalidArgument as exc:
             raise self._invalid(exc) from None
@@ -193,11 +193,6 @@ class Arg:
     @property
     def custom_type_id(self) -> int:
         return self._custom_type_id
-
-    @property
-    def obstacle(self) -> str:
-        """Why results cannot be written to the caller's memory; "" if they can."""
-        return self._obstacle
 
     @property
     def size(self) -> int:
@@ -234,9 +229,9 @@ class Arg:
 
         InvalidArgument: the caller's memory is read-only, strided or byte-swapped.
         """
-        if self._obstacle:
+        if self.obstacle:
             expected = "writable, contiguous, little-endian memory for a result"
-            raise self._invalid(mismatch(expected, self._obstacle, "pass np.empty(shape, dtype)"))
+            raise self._invalid(mismatch(expected, self.obstacle, "pass np.empty(shape, dtype)"))
         if self._memory.readonly:  # bytes and str, which other code may share
             self._memory = memoryview(bytearray(self._memory))
         self._used = self.capacity

@@ -226,6 +226,29 @@ class Scalar(Kind):
         return self.dtype.type(fill or 0).item()
 
 
+class Desk:
+    """Arrays in the places where they stand in frames of one kind.
+
+    Copying a small frame here costs less than making arrays over it.
+    """
+
+    __slots__ = ("_copies", "_memory", "arrays")
+
+    def __init__(self, memory: bytearray, inside: list[np.ndarray[Any, Any]]) -> None:
+        self._memory = memory
+        self.arrays = [a if a.flags.aligned else np.empty_like(a) for a in inside]
+        self._copies = [
+            (own, a) for own, a in zip(self.arrays, inside, strict=True) if own is not a
+        ]
+
+    def load(self, frame: bytes) -> list[np.ndarray[Any, Any]]:
+        """The arrays of `frame`; they change with the next one."""
+        self._memory[:] = frame
+        for own, source in self._copies:
+            own[...] = source
+        return self.arrays
+
+
 class Layout:
     """Arrays of known dtypes and shapes over received memory."""
 
@@ -248,29 +271,29 @@ class Layout:
             arrays.append(array if len(shape) == 1 else array.reshape(shape))
         return arrays
 
-    def cutter(self, offsets: Sequence[int], *, owned: bool) -> Callable[[bytes], list[Any]]:
-        """A function that gives the arrays which begin at `offsets` in small frames.
-
-        `owned`: in memory of their own. Else read-only over the frame, where they are aligned.
-        """
-        cuts = [
-            (dtype, math.prod(shape), offset)
+    def desk(self, size: int, offsets: Sequence[int]) -> Desk:
+        """Where frames of `size` bytes are read, whose arrays begin at `offsets`."""
+        memory = bytearray(size)
+        inside = [
+            np.frombuffer(memory, dtype, math.prod(shape), offset).reshape(shape)
             for (dtype, shape), offset in zip(self._specs, offsets, strict=True)
         ]
-        shapes = [shape for _, shape in self._specs]
-        frombuffer = np.frombuffer
+        return Desk(memory, inside)
 
-        def views(frame: bytes) -> list[Any]:
-            return [frombuffer(frame, dtype, count, offset) for dtype, count, offset in cuts]
+    def reader(self, size: int, offsets: Sequence[int]) -> Callable[[bytes], list[Any]]:
+        """A function that gives the arrays of a frame (see `desk`) in memory of their own."""
+        idle: list[Desk] = []  # several threads may read at once, each at a desk of its own
 
-        def shaped(frame: bytes) -> list[Any]:
-            return [a.reshape(s) for a, s in zip(views(frame), shapes, strict=True)]
+        def read(frame: bytes) -> list[Any]:
+            try:
+                desk = idle.pop()
+            except IndexError:
+                desk = self.desk(size, offsets)
+            arrays = [array.copy() for array in desk.load(frame)]
+            idle.append(desk)
+            return arrays
 
-        cut = views if all(len(shape) == 1 for shape in shapes) else shaped
-        # Frames are bytes objects, whose content begins at a multiple of 8.
-        if not owned and all(offset % min(dtype.itemsize, 8) == 0 for dtype, _, offset in cuts):
-            return cut
-        return lambda frame: [array.copy() for array in cut(frame)]
+        return read
 
     def matches(self, arrays: Sequence[Any]) -> bool:
         """`arrays` are contiguous, of these dtypes and shapes."""

@@ -48,7 +48,7 @@ class _Plan:
     def expect(self, shape: Shape, results: Sequence[Any]) -> None:
         """Further answers will be of `shape` and give arrays like `results`."""
         self.match = Match(shape, Kind.RESPONSE)
-        self.outputs = Layout(results).cutter(self.match.offsets, owned=True)
+        self.outputs = Layout(results).reader(self.match.size, self.match.offsets)
         self.small = max(self.match.size, self.template.length) <= _QUICK_BELOW
 
 

@@ -156,11 +156,8 @@ class Client:
             except BlockingIOError:
                 # Part of a frame is out, so nothing more can be said on this connection.
                 self._lose(DeadlineExceeded(f"{self.endpoint} took no data within {timeout} s"))
-            except OSError as exc:
-                self._lose(self._ended(exc))
             except BaseException as exc:
-                self._interrupted(exc)
-                raise
+                self._broken(exc)
         try:
             event = self._wait(waiter, deadline)
         except DeadlineExceeded:
@@ -191,50 +188,38 @@ class Client:
         """
         if not self._read_lock.acquire(False):
             return self.call(method, template, contents)
+        event = None
         try:
-            frame, event = self._exchange(template, contents, match)
+            number = self._send_alone(template, contents)
+            if number is not None:
+                data = self._sock.recv(transport.RECEIVE_SIZE)
+                if data[4:8] == number and len(data) == match.size and match.fits(data):
+                    return data
+                event = self._answer_to(int.from_bytes(number, "big"), data)
+        except BaseException as exc:
+            self._broken(exc)
         finally:
             self._read_lock.release()
             if self._pending:
                 self._wake_next()
-        if frame is not None:
-            return frame
         return self._decode(method, event) if event else self.call(method, template, contents)
 
-    def _exchange(
-        self, template: Template, contents: Sequence[Any], match: Match
-    ) -> tuple[bytes | None, Event | None]:
-        """`quick`, with the read lock held. Neither a frame nor an event: nothing was sent.
+    def _send_alone(self, template: Template, contents: Sequence[Any]) -> bytes | None:
+        """Send without a waiter: we hold the read lock. None: nothing was sent.
 
-        No other thread can then read, so no waiter is needed, but neither may one wait: the peer
-        may read nothing more before its answer to that one is read.
+        No call may be waiting: the peer may read nothing more before its answer to that is read.
         """
         if not self._send_lock.acquire(False):
-            return None, None
+            return None
         try:
             if self._pending or not (self._plain or self._make_plain()):
-                return None, None
-            stream = self._stream
-            self._stream = stream + 2
-            number = stream.to_bytes(4, "big")
+                return None
+            number = self._stream.to_bytes(4, "big")
+            self._stream += 2
             self._sock.sendall(template.joined(number, _UNARY, contents))
-        except OSError as exc:
-            self._lose(self._ended(exc))
-        except BaseException as exc:
-            self._interrupted(exc)
-            raise
+            return number
         finally:
             self._send_lock.release()
-        try:
-            data = self._sock.recv(transport.RECEIVE_SIZE)
-            if data[4:8] == number and len(data) == match.size and match.fits(data):
-                return data, None
-        except OSError as exc:
-            self._lose(self._ended(exc))
-        except BaseException as exc:
-            self._interrupted(exc)
-            raise
-        return None, self._answer_to(stream, data)
 
     def _answer_to(self, stream: int, data: bytes) -> Event:
         """The answer, of which `data` is a part or which comes with others."""
@@ -255,10 +240,14 @@ class Client:
         self._plain = self._connection.between
         return self._plain
 
-    def _interrupted(self, exc: BaseException) -> None:
-        """An exception from a signal handler may leave part of a frame sent or received."""
-        if not isinstance(exc, FFIError):
+    def _broken(self, exc: BaseException) -> None:
+        """Raise what `exc` means; part of a frame may have been sent or received."""
+        if isinstance(exc, OSError) and not isinstance(exc, FFIError):
+            self._lose(self._ended(exc))
+            self._check()
+        if not isinstance(exc, FFIError):  # from a signal handler, for instance
             self._lose(ConnectionLost(f"a call to {self.endpoint} was interrupted by {exc!r}"))
+        raise exc
 
     def _send_parts(self, stream: int, parts: Sequence[tuple[Template, Sequence[Any]]]) -> None:
         for number, (part, buffers) in enumerate(parts, 1):
@@ -308,11 +297,8 @@ class Client:
                     self._received(self._connection.filled, count)
             except BlockingIOError:
                 continue  # the socket's time limit; setting it anew looks at the deadline
-            except OSError as exc:
-                self._lose(self._ended(exc))
             except BaseException as exc:
-                self._interrupted(exc)
-                raise
+                self._broken(exc)
 
     def _received(self, take: Callable[[Any], list[Event]], what: bytes | int) -> None:
         """`take` what was received, and deliver the answers that it completes."""

@@ -220,8 +220,8 @@ class Peer:
         token = self._watched()
         try:
             answer = serve(frame)
-        except (FFIError, RpcFailure) as exc:
-            template, contents = _failure(exc)
+        except Exception as exc:
+            template, contents = _failed(exc)
             answer = template.joined(frame[4:8], _RESPONSE, contents)
         mine = self._reclaim(token)
         try:
@@ -277,11 +277,8 @@ class Peer:
             if shape.quick is not None and len(event.data) <= _QUICK_BELOW:
                 self._remember(shape)
             return reply
-        except (FFIError, RpcFailure) as exc:
-            return _failure(exc)
-        except Exception as exc:  # a client must get an answer, whatever is wrong here
-            log.logger.exception("internal error while answering a request")
-            return _failure(RpcFailure(status.INTERNAL, f"internal error of the agent: {exc!r}"))
+        except Exception as exc:
+            return _failed(exc)
 
     def _remember(self, shape: Shape) -> None:
         """Serve the next requests of `shape` as whole frames."""
@@ -289,7 +286,7 @@ class Peer:
         known = self._matches.get(match.size, ())
         if any(other.shape is shape for other, _ in known):
             return
-        serve = shape.quick(match.offsets)
+        serve = shape.quick(match)
         if serve is not None:
             if len(self._matches) >= _SIZES_KEPT:
                 self._matches.clear()
@@ -319,11 +316,8 @@ class Peer:
                 reply = self._methods[method](shape, views)
             else:
                 reply = self._stream(method, event)
-        except (FFIError, RpcFailure) as exc:
-            reply = _failure(exc)
-        except BaseException:
-            self._watch.settle(key)
-            raise
+        except Exception as exc:
+            reply = _failed(exc)
         return reply if self._watch.settle(key) else None
 
     def _too_long(self, what: str, length: int) -> Reply:
@@ -359,6 +353,14 @@ def _method(shape: Shape) -> str:
         )
     shape.checked = method
     return method
+
+
+def _failed(exc: Exception) -> Reply:
+    """A client must get an answer, whatever went wrong here."""
+    if isinstance(exc, (FFIError, RpcFailure)):
+        return _failure(exc)
+    log.error("internal error while answering a request", exc_info=exc)
+    return _failure(RpcFailure(status.INTERNAL, f"internal error of the agent: {exc!r}"))
 
 
 def _failure(exc: FFIError | RpcFailure) -> Reply:
