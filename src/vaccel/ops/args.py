@@ -87,8 +87,7 @@ def as_array(value: Any) -> np.ndarray[Any, Any]:
     """
     try:
         if isinstance(value, np.ndarray):
-            # Kernels get plain arrays: those of subclasses, such as matrix, behave otherwise.
-            array: np.ndarray[Any, Any] = np.asarray(value)
+            array: np.ndarray[Any, Any] = np.asarray(value)  # matrix and its like compute otherwise
         elif hasattr(value, "__array_interface__") and not isinstance(value, np.generic):
             array = np.asarray(value)
         elif hasattr(value, "__dlpack__"):

@@ -282,18 +282,12 @@ class Layout:
 
     def reader(self, size: int, offsets: Sequence[int]) -> Callable[[bytes], list[Any]]:
         """A function that gives the arrays of a frame (see `desk`) in memory of their own."""
-        idle: list[Desk] = []  # several threads may read at once, each at a desk of its own
-
-        def read(frame: bytes) -> list[Any]:
-            try:
-                desk = idle.pop()
-            except IndexError:
-                desk = self.desk(size, offsets)
-            arrays = [array.copy() for array in desk.load(frame)]
-            idle.append(desk)
-            return arrays
-
-        return read
+        if self.single is not None:
+            dtype, shape = self.single
+            count, offset, frombuffer = math.prod(shape), offsets[0], np.frombuffer
+            if len(shape) == 1:
+                return lambda frame: [frombuffer(frame, dtype, count, offset).copy()]
+        return lambda frame: [array.copy() for array in self.desk(size, offsets).load(frame)]
 
     def matches(self, arrays: Sequence[Any]) -> bool:
         """`arrays` are contiguous, of these dtypes and shapes."""

@@ -25,7 +25,7 @@ from vaccel.rpc.codec import Decoder, Match, Shape
 from vaccel.rpc.frames import Template
 from vaccel.rpc.messages import METHODS, SERVICES, RpcRequest
 from vaccel.rpc.status import RpcFailure
-from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Connection, Data, Event, Kind, Role
+from vaccel.rpc.ttrpc import DEFAULT_LIMIT, HEADER_SIZE, Connection, Data, Event, Kind, Role
 from vaccel.rpc.watch import Watch
 
 Reply = tuple[Template, Sequence[Any]]
@@ -33,6 +33,7 @@ _RESPONSE = bytes((Kind.RESPONSE, 0))
 Serve = Callable[[bytes], bytes]
 _QUICK_BELOW = 32 << 10
 _SIZES_KEPT = 64
+_GATHER = 0.0002  # seconds that an answer may wait for others
 _SHAPES_PER_SIZE = 8
 
 
@@ -95,7 +96,9 @@ class Peer:
         self._decoder = Decoder(RpcRequest, {name: m[0] for name, m in METHODS.items()})
         self._matches: dict[int, tuple[tuple[Match, Serve], ...]] = {}
         """By size: frames that can be served as a whole."""
-        self._backlog: deque[Event] = deque()
+        self._backlog: deque[Event | tuple[bytes, Serve]] = deque()
+        self._answers: list[bytes] = []
+        self._gathered_since = 0.0
         self._send_lock = threading.Lock()
         self._state_lock = threading.Lock()
         self._threads = 0
@@ -169,6 +172,7 @@ class Peer:
 
     def _read_thread(self) -> None:
         try:
+            self._flush()  # answers that the thread before gathered must not wait for it
             self._read()
         finally:
             with self._state_lock:
@@ -186,17 +190,21 @@ class Peer:
             while True:
                 if connection.reader.large is None:
                     data = recv(transport.RECEIVE_SIZE)
-                    serve = self._quick(data)
-                    if serve is not None:
-                        if not self._run_quick(data, serve):
-                            return
-                        continue
-                    events = connection.receive(data) if data else None
+                    if not data:
+                        break
+                    if self._matches and connection.between:
+                        serve = self._quick(data)
+                        if serve is not None:
+                            if not self._run_quick(data, serve):
+                                return
+                            continue
+                        data = self._cut_quick(data)
+                    self._backlog.extend(connection.receive(data))
                 else:
                     events = transport.receive(self._sock, connection)
-                if events is None:
-                    break
-                self._backlog.extend(events)
+                    if events is None:
+                        break
+                    self._backlog.extend(events)
                 while self._backlog:
                     if not self._run_backlog():
                         return
@@ -208,45 +216,84 @@ class Peer:
             self._disconnect()
 
     def _quick(self, data: bytes) -> Serve | None:
-        """What serves `data`, if that is one small frame of a shape that was seen before."""
+        """What serves `data`, if that is a small frame of a shape that was seen before."""
         for match, serve in self._matches.get(len(data), ()):
-            if match.fits(data) and self._connection.between:
+            if match.fits(data):
                 return serve
         return None
+
+    def _cut_quick(self, data: bytes) -> bytes:
+        """Move the frames at the start of `data` that can be served as a whole to the backlog."""
+        at = 0
+        while at < len(data):
+            frame = data[at : at + HEADER_SIZE + int.from_bytes(data[at : at + 4], "big")]
+            serve = self._quick(frame)
+            if serve is None:
+                break
+            self._connection.opened(frame)
+            self._backlog.append((frame, serve))
+            at += len(frame)
+        return data[at:]
 
     def _run_quick(self, frame: bytes, serve: Serve) -> bool:
         """As `_run_backlog`, for one frame of a shape that was seen before."""
         self._connection.opened(frame)
         token = self._watched()
+        answer = self._serve(frame, serve)
+        mine = self._reclaim(token)
+        self._send_bytes(answer)
+        return mine
+
+    @staticmethod
+    def _serve(frame: bytes, serve: Serve) -> bytes:
         try:
-            answer = serve(frame)
+            return serve(frame)
         except Exception as exc:
             template, contents = _failed(exc)
-            answer = template.joined(frame[4:8], _RESPONSE, contents)
-        mine = self._reclaim(token)
-        try:
-            with self._send_lock:
-                self._sock.sendall(answer)
-        except OSError as exc:
-            self._not_sent(exc)
-        return mine
+            return template.joined(frame[4:8], _RESPONSE, contents)
 
     def _run_backlog(self) -> bool:
         """Run what was read; False if another thread reads now."""
         token = self._watched()
         while self._backlog:
             try:
-                event = self._backlog.popleft()
+                work = self._backlog.popleft()
             except IndexError:  # another thread took it
                 break
-            reply = self._answer(event)
-            if not self._backlog:
+            if not isinstance(work, Event):
+                self._gather(self._serve(*work))
+                continue
+            reply = self._answer(work)
+            if not self._backlog and not self._answers:
                 # Before the answer goes out: what the client sends next is ours to read.
                 mine = self._reclaim(token)
-                self._send(event.stream, reply)
+                self._send(work.stream, reply)
                 return mine
-            self._send(event.stream, reply)
-        return self._reclaim(token)
+            self._send(work.stream, reply)
+        mine = self._reclaim(token)
+        self._flush()
+        return mine
+
+    def _gather(self, answer: bytes) -> None:
+        """Send `answer` soon, with others: the client then wakes up once for all of them."""
+        now = time.monotonic()
+        if not self._answers:
+            self._gathered_since = now
+        self._answers.append(answer)
+        if now - self._gathered_since > _GATHER:
+            self._flush()
+
+    def _flush(self) -> None:
+        answers, self._answers = self._answers, []
+        if answers:
+            self._send_bytes(b"".join(answers))
+
+    def _send_bytes(self, frames: bytes) -> None:
+        try:
+            with self._send_lock:
+                self._sock.sendall(frames)
+        except OSError as exc:
+            self._not_sent(exc)
 
     def _watched(self) -> object:
         """Let the watch give the reading to another thread, until `_reclaim`."""

@@ -177,7 +177,10 @@ class Connection:
 
     def opened(self, frame: bytes) -> None:
         """`frame`, which begins a stream, was taken out of band. Raises ProtocolError."""
-        self._opened(int.from_bytes(frame[4:8], "big"))
+        stream = int.from_bytes(frame[4:8], "big")
+        if stream <= self._last or not stream & 1:
+            self._opened(stream)
+        self._last = stream
 
     def receive(self, data: bytes) -> list[Event]:
         """Feed received bytes; the events they complete. Raises ProtocolError."""
