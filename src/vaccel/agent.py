@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vaccel import runtime
 from vaccel.config import Config
-from vaccel.rpc.peer import Limits
+from vaccel.rpc.handler import Limits
 from vaccel.rpc.server import Server
 from vaccel.service import Connection
 

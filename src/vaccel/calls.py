@@ -15,7 +15,7 @@ from vaccel.rpc import arguments, codec, frames, messages
 from vaccel.rpc.arguments import Contents
 from vaccel.rpc.codec import Match
 from vaccel.rpc.frames import Template
-from vaccel.rpc.peer import Reply
+from vaccel.rpc.handler import Reply
 from vaccel.rpc.ttrpc import Kind
 from vaccel.session import Session
 

@@ -9,7 +9,7 @@ from vaccel.error import InvalidArgument, NotFound
 from vaccel.ops.args import Arg
 from vaccel.ops.catalog import OPERATIONS
 from vaccel.ops.kinds import WireArg
-from vaccel.ops.objects import to_wire
+from vaccel.ops.objects import to_wire, to_wire_as_room
 from vaccel.ops.spec import Operation
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def call(session: Session, arg_read: Sequence[Arg], arg_write: Sequence[Arg]) ->
                 return known
         raise NotFound(f"resource {number} is not registered with session {session.id}")
 
-    write = [to_wire(arg) for arg in arg_write]
+    write = [to_wire_as_room(arg) for arg in arg_write]
     _, _, _, filled = execute(session, read, write, resource)
     for arg, result in zip(arg_write, filled, strict=True):
         arg.store(result.buf)

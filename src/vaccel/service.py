@@ -21,7 +21,7 @@ from vaccel.resource import Blob, BlobType, Resource
 from vaccel.rpc import codec, frames, messages, models, status
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
 from vaccel.rpc.codec import Shape
-from vaccel.rpc.peer import Method, Reply, Stream
+from vaccel.rpc.handler import Method, Reply, Stream
 from vaccel.rpc.status import RpcFailure
 from vaccel.rpc.ttrpc import Data
 from vaccel.session import Session
@@ -111,14 +111,14 @@ class Connection:
     # -- sessions ------------------------------------------------------------------------------
 
     def _create_session(self, shape: Shape, views: list[memoryview]) -> Reply:
-        session = Session(shape.message.flags)
+        session = Session(shape.message.flags & 0xFFFFFFFF)
         self._keep(self._sessions, session)
         # Peers of 0.8 send no features, and need to see none.
         features = FEATURES if shape.message.features else 0
         return _reply(messages.CreateSessionResponse(session_id=session.id, features=features))
 
     def _update_session(self, shape: Shape, views: list[memoryview]) -> Reply:
-        self._session(shape.message.session_id).update(shape.message.flags)
+        self._session(shape.message.session_id).update(shape.message.flags & 0xFFFFFFFF)
         return _EMPTY
 
     def _destroy_session(self, shape: Shape, views: list[memoryview]) -> Reply:

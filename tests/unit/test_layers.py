@@ -15,18 +15,22 @@ SOURCE = Path(__file__).parents[2] / "src"
 # Top to bottom. A name stands for the module and all below it in its package, unless a longer
 # name takes them. A module may import from the rows under its own, and from its own name.
 LAYERS = (
-    ("vaccel.cli",),
+    ("vaccel.cli", "vaccel.testing"),
     ("vaccel.agent",),
-    ("vaccel.testing",),
+    ("vaccel.service",),
+    ("vaccel.calls",),
     ("vaccel.plugins",),
     ("vaccel",),
     ("vaccel.session",),
     ("vaccel.resource", "vaccel.genop"),
     ("vaccel.runtime",),
     ("vaccel.plugin",),
-    ("vaccel.rpc.client", "vaccel.rpc.server"),
+    ("vaccel.rpc.quick", "vaccel.rpc.server"),
+    ("vaccel.rpc.client", "vaccel.rpc.peer"),
+    ("vaccel.rpc.handler", "vaccel.rpc.known", "vaccel.rpc.waiting"),
     ("vaccel.rpc.models",),
     ("vaccel.rpc.arguments",),
+    ("vaccel.rpc.frames",),
     ("vaccel.rpc.codec",),
     ("vaccel.rpc.status", "vaccel.rpc.transport"),
     ("vaccel.rpc.ttrpc", "vaccel.rpc.messages", "vaccel.rpc.address"),
@@ -34,6 +38,7 @@ LAYERS = (
     ("vaccel.rpc",),
     ("vaccel.ops.catalog",),
     ("vaccel.ops.spec",),
+    ("vaccel.ops.signature",),
     ("vaccel.ops.numbers", "vaccel.ops.objects"),
     ("vaccel.ops.kinds",),
     ("vaccel.ops.tf", "vaccel.ops.torch"),
@@ -48,7 +53,7 @@ RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 APART = {"vaccel.plugins"}  # whose modules may not import each other either
 
 # Bytes in, events out: none of these may wait, for a peer or for another thread.
-PURE = ("arguments", "codec", "messages", "models", "status", "ttrpc")
+PURE = ("arguments", "codec", "frames", "messages", "models", "status", "ttrpc")
 IO = (
     *("asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "threading"),
     *("vaccel.rpc.address", "vaccel.rpc.sockets", "vaccel.rpc.transport", "vaccel.rpc.watch"),

@@ -13,7 +13,7 @@ from vaccel import log, runtime
 from vaccel.agent import Agent
 from vaccel.cli import options, program
 from vaccel.config import DEFAULT_ENDPOINT
-from vaccel.rpc.peer import Limits
+from vaccel.rpc.handler import Limits
 from vaccel.rundir import Rundir
 
 T = TypeVar("T")

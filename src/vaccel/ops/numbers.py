@@ -299,6 +299,20 @@ class Layout:
         return True
 
 
+def as_form(form: Any, ndim: int, value: Any) -> Any:
+    """`value` as the caller would have it: list, bytes, or an array of the shape of `form`."""
+    if not isinstance(value, np.ndarray):
+        return value
+    if isinstance(form, (list, tuple)):
+        return value.reshape(-1).tolist()
+    if isinstance(form, (bytes, bytearray)):
+        return type(form)(value.tobytes())
+    shape = as_array(form).shape
+    if len(shape) != ndim and value.size == int(np.prod(shape)):
+        return value.reshape(shape)
+    return value
+
+
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 I32, I64, U8 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.uint8)
 

@@ -189,6 +189,11 @@ def to_wire(arg: Arg) -> WireArg:
     return WireArg(arg.type, arg.size, arg.view(), arg.custom_type_id)
 
 
+def to_wire_as_room(arg: Arg) -> WireArg:
+    """All of the memory that `arg` has for a result, whatever was stored there before."""
+    return WireArg(arg.type, arg.capacity, arg.room(), arg.custom_type_id)
+
+
 def from_wire(arg: WireArg, *, writable: bool) -> Arg:
     """An Arg over received memory; one to be written gets memory of its own."""
     data = (

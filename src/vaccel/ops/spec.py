@@ -10,24 +10,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from vaccel.error import InvalidArgument, ProtocolError
-from vaccel.ops.args import as_array, mismatch
-from vaccel.ops.kinds import Dims, Kind, WireArg
-from vaccel.ops.numbers import U8, Array, InOut, Scalar
-from vaccel.ops.objects import TEXT_CAPACITY, Args, Name, ResourceRef, to_wire
+from vaccel.ops.args import mismatch
+from vaccel.ops.kinds import Dims, WireArg
+from vaccel.ops.numbers import U8, Array, InOut, Scalar, as_form
+from vaccel.ops.objects import TEXT_CAPACITY, Args, Name, ResourceRef, to_wire, to_wire_as_room
+from vaccel.ops.signature import kinds_of
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Outputs(dict[str, Kind]):
-    """The named results of an operation, in the order in which they are returned."""
-
-    def __init__(self, **kinds: Kind) -> None:
-        super().__init__(kinds)
 
 
 class Operation:
@@ -51,7 +45,7 @@ class Operation:
         self.phrase = phrase or title
         self.label = label or title
         self.method = method
-        self.inputs, self.outputs = _kinds(stub)
+        self.inputs, self.outputs = kinds_of(stub)
         self.dummies = dict(dummies or {})
         self.finish = finish
         self.signature = inspect.signature(stub).replace(
@@ -136,8 +130,8 @@ class Operation:
         elif form is None or (type(form) is np.ndarray and form.ndim == self._form_ndim):
             return result
         if len(self.outputs) == 1:
-            return _as_form(form, self._form_ndim, result)
-        return tuple(_as_form(form, self._form_ndim, value) for value in result)
+            return as_form(form, self._form_ndim, result)
+        return tuple(as_form(form, self._form_ndim, value) for value in result)
 
     def dummy(self, dims: Dims) -> Any:
         """A place-holder result of the right types and shapes: what noop answers."""
@@ -172,14 +166,16 @@ class Operation:
                 args.append(self.outputs[name].size(dims))
         for name, kind in self.inputs.items():
             if kind.variadic and kind.writes:
-                args += map(to_wire, given[name])
+                args += map(to_wire_as_room, given[name])
         return args
 
     def prefilled(self, checked: Sequence[Any]) -> list[WireArg]:
         """The write arguments whose memory the caller gives."""
         if self._inout is not None:
             return [self.outputs[self.wire_outputs[0]].to_wire(checked[self._inout])]
-        return [] if self._filled is None else [to_wire(arg) for arg in checked[self._filled]]
+        return (
+            [] if self._filled is None else [to_wire_as_room(arg) for arg in checked[self._filled]]
+        )
 
     def result(self, checked: Sequence[Any], write: Sequence[WireArg], dims: Dims) -> Any:
         """The result from the filled write arguments of an answer."""
@@ -324,35 +320,3 @@ def _owned(arg: WireArg) -> WireArg:
         raise mismatch("content", f"a size of {arg.size} bytes without content")
     view = memoryview(arg.buf)
     return arg._replace(buf=bytearray(view)) if view.readonly else arg
-
-
-def _kinds(stub: Callable[..., Any]) -> tuple[dict[str, Kind], Outputs]:
-    hints = get_type_hints(stub, include_extras=True)
-    result = next((m for m in _metadata(hints.pop("return")) if isinstance(m, Outputs)), Outputs())
-    inputs = {}
-    for name, hint in hints.items():
-        kind = next((m for m in _metadata(hint) if isinstance(m, Kind)), None)
-        if kind is None:
-            raise TypeError(f"{stub.__name__}: annotate {name} with a kind, not {hint}")
-        inputs[name] = kind
-    return inputs, result
-
-
-def _metadata(hint: Any) -> tuple[Any, ...]:
-    if get_origin(hint) is Annotated:
-        return get_args(hint)[1:]
-    # `Annotated[…] | None` for arguments that may be left out.
-    return tuple(m for part in get_args(hint) for m in _metadata(part))
-
-
-def _as_form(form: Any, ndim: int, value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    if isinstance(form, (list, tuple)):
-        return value.reshape(-1).tolist()
-    if isinstance(form, (bytes, bytearray)):
-        return type(form)(value.tobytes())
-    shape = as_array(form).shape
-    if len(shape) != ndim and value.size == int(np.prod(shape)):
-        return value.reshape(shape)
-    return value

@@ -32,7 +32,7 @@ def _answer(op: Operation, session: Session, *values: Any) -> Any:
     for kind, value in zip(op.inputs.values(), values, strict=True):
         if isinstance(kind, Args) and kind.writes:
             for arg in value:
-                arg.store(bytes(arg.size))
+                arg.store(bytes(arg.capacity))
     result = op.dummy(op.check(values)[1])
     if op.code in _RUNS:
         # The tensors come back as they went in, as many as the caller expects.

@@ -20,8 +20,8 @@ from vaccel.plugin import Kernel, Plugin, PluginType
 from vaccel.resource import Resource
 from vaccel.rpc import address, arguments, codec, frames, messages, models
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
-from vaccel.rpc.client import Client
 from vaccel.rpc.codec import Match, Shape
+from vaccel.rpc.quick import QuickClient
 from vaccel.rpc.ttrpc import Kind
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _Plan:
 class _Link:
     """The connection to one agent, and the sessions that use it."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: QuickClient) -> None:
         self.client = client
         self.features = 0
         self.sessions = 0
@@ -152,7 +152,7 @@ class RpcPlugin(Plugin):
         with self._lock:
             link = self._links.get(key)
             if link is None or not link.client.alive:
-                link = self._links[key] = _Link(Client(endpoint, self._timeouts))
+                link = self._links[key] = _Link(QuickClient(endpoint, self._timeouts))
             link.sessions += 1
             return link
 

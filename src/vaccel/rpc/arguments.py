@@ -58,12 +58,13 @@ def decode(args: Sequence[Any], views: Sequence[memoryview]) -> list[WireArg]:
     for arg in args:
         content = bulk(arg.buf, views)
         size = len(content)
-        if size == 0 and arg.size:
-            out.append(WireArg(arg.arg_type, arg.size, None, arg.custom_type_id))
+        promised = arg.size & 0xFFFFFFFF  # some protobuf builds for ARM read a u32 as negative
+        if size == 0 and promised:
+            out.append(WireArg(arg.arg_type, promised, None, arg.custom_type_id))
             continue
-        if arg.size not in (0, size):
+        if promised not in (0, size):
             raise InvalidArgument(
-                f"an argument of size {arg.size} that carries {size} bytes: they must be equal"
+                f"an argument of size {promised} that carries {size} bytes: they must be equal"
             )
         out.append(WireArg(arg.arg_type, size, content, arg.custom_type_id))
     return out

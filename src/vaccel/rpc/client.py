@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import threading
 import time
 from collections import deque
@@ -18,59 +17,12 @@ from typing import Any
 from vaccel.config import Timeouts
 from vaccel.error import ConnectionLost, DeadlineExceeded, FFIError, ProtocolError, from_errno
 from vaccel.rpc import address, transport
-from vaccel.rpc.codec import Decoder, Match, Shape
+from vaccel.rpc.codec import Decoder, Shape
 from vaccel.rpc.frames import Template
 from vaccel.rpc.messages import METHODS, RpcResponse
 from vaccel.rpc.status import to_error
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Connection, Event, Flag, Kind, Role
-
-_TIMEVAL = struct.Struct("@ll")
-_PATIENCE = 0.0003  # seconds that a request waits to be sent together with others
-_UNARY = bytes((Kind.REQUEST, 0))
-
-
-class _Waiter:
-    """A call that waits for its answer."""
-
-    event: Event | None = None
-    wakeup: threading.Lock | None = None
-    stream = 0
-    """Its stream; 0: not sent yet."""
-    request: tuple[Template, Sequence[Any]]
-
-    def wake(self) -> None:
-        if self.wakeup is not None:
-            with contextlib.suppress(RuntimeError):  # already awake
-                self.wakeup.release()
-
-
-class _Limit:
-    """A time limit on a socket's next operation.
-
-    As a socket option, which costs nothing where it stays the same, while Python's own time-outs
-    add a system call to each operation.
-    """
-
-    def __init__(self, sock: socket.socket, option: int) -> None:
-        self._sock = sock
-        self._option = option
-        self.seconds: float | None = None
-
-    def set(self, deadline: float | None) -> None:
-        """Raises DeadlineExceeded if the deadline has passed."""
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None:
-            if left <= 0:
-                raise DeadlineExceeded
-            if self.seconds is not None and 0 <= self.seconds - left < self.seconds / 64:
-                return
-        elif self.seconds is None:
-            return
-        seconds = left or 0.0
-        microseconds = int(seconds % 1 * 1e6) or int(left is not None)
-        value = _TIMEVAL.pack(int(seconds), microseconds)
-        self._sock.setsockopt(socket.SOL_SOCKET, self._option, value)
-        self.seconds = left
+from vaccel.rpc.waiting import Limit, Waiter
 
 
 class Client:
@@ -87,13 +39,13 @@ class Client:
         self._sock = address.connect(self.endpoint, timeouts.connect, timeouts.keepalive)
         self._connection = Connection(Role.CLIENT, limit)
         self._decoder = Decoder(RpcResponse, {name: m[1] for name, m in METHODS.items()})
-        self._pending: dict[int, _Waiter] = {}
-        self._queue: deque[_Waiter] = deque()
+        self._pending: dict[int, Waiter] = {}
+        self._queue: deque[Waiter] = deque()
         self._stream = 1
         self._send_lock = threading.Lock()
         self._read_lock = threading.Lock()
-        self._send_limit = _Limit(self._sock, socket.SO_SNDTIMEO)
-        self._receive_limit = _Limit(self._sock, socket.SO_RCVTIMEO)
+        self._send_limit = Limit(self._sock, socket.SO_SNDTIMEO)
+        self._receive_limit = Limit(self._sock, socket.SO_RCVTIMEO)
         self._answered = False
         self._plain = False
         """The socket has no time limit, and no frame was received in part."""
@@ -143,7 +95,7 @@ class Client:
         ConnectionLost.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiter = _Waiter()
+        waiter = Waiter()
         with self._send_lock:
             if self._lost is not None:
                 self._check()
@@ -185,136 +137,6 @@ class Client:
             raise to_error(shape.envelope.status)
         return shape, views
 
-    def quick(
-        self, method: str, template: Template, contents: Sequence[Any], match: Match
-    ) -> bytes | tuple[Shape, list[memoryview]]:
-        """A small call whose answer is expected to fit `match`: the answer's whole frame.
-
-        Where it does not, or other threads use the connection, the same as from `call`.
-        """
-        if self._queue or not self._read_lock.acquire(False):
-            return self._quick_together(method, template, contents)
-        event = None
-        try:
-            number = self._send_alone(template, contents)
-            if number is not None:
-                data = self._sock.recv(transport.RECEIVE_SIZE)
-                if data[4:8] == number and len(data) == match.size and match.fits(data):
-                    return data
-                event = self._answer_to(int.from_bytes(number, "big"), data)
-        except BaseException as exc:
-            self._broken(exc)
-        finally:
-            self._read_lock.release()
-            if self._queue or self._pending:
-                self._wake_next()
-        return self._decode(method, event) if event else self.call(method, template, contents)
-
-    def _quick_together(
-        self, method: str, template: Template, contents: Sequence[Any]
-    ) -> tuple[Shape, list[memoryview]]:
-        """A quick call while other threads make theirs.
-
-        Who gets the read lock next sends all requests that wait, in one piece. The agent answers
-        them in one piece, so neither side wakes up for each of them.
-        """
-        waiter = _Waiter()
-        waiter.request = (template, contents)
-        waiter.wakeup = threading.Lock()
-        waiter.wakeup.acquire()
-        self._queue.append(waiter)
-        patience = _PATIENCE
-        try:
-            while waiter.event is None:
-                if self._read_lock.acquire(False):
-                    try:
-                        self._send_queue()
-                        if waiter.stream:
-                            self._read_until(waiter, None)
-                            break
-                    finally:
-                        self._read_lock.release()
-                        self._wake_next()
-                elif waiter.wakeup.acquire(timeout=patience):
-                    continue
-                # Who reads waits for something slow, or must not send: so we send ourselves.
-                if self._withdraw(waiter):
-                    return self.call(method, template, contents)
-                patience = -1
-        finally:
-            self._withdraw(waiter)
-            self._pending.pop(waiter.stream, None)
-        if waiter.event is None:
-            raise ConnectionLost(f"no answer from {self.endpoint}")
-        return self._decode(method, waiter.event)
-
-    def _withdraw(self, waiter: _Waiter) -> bool:
-        """Take back a request that nobody has sent."""
-        try:
-            self._queue.remove(waiter)
-        except ValueError:
-            return False
-        return True
-
-    def _send_queue(self) -> None:
-        """Send the requests that wait, where `_send_alone` might send one."""
-        if not self._send_lock.acquire(False):
-            return
-        try:
-            if self._pending or not (self._plain or self._make_plain()):
-                return
-            frames, size = [], 0
-            while self._queue and size < transport.RECEIVE_SIZE:
-                waiter = self._queue.popleft()
-                template, contents = waiter.request
-                waiter.stream = self._stream
-                self._stream += 2
-                self._pending[waiter.stream] = waiter
-                number = waiter.stream.to_bytes(4, "big")
-                frames.append(template.joined(number, _UNARY, contents))
-                size += template.length
-            self._sock.sendall(b"".join(frames))
-        except BaseException as exc:
-            self._broken(exc)
-        finally:
-            self._send_lock.release()
-
-    def _send_alone(self, template: Template, contents: Sequence[Any]) -> bytes | None:
-        """Send without a waiter: we hold the read lock. None: nothing was sent.
-
-        No call may be waiting: the peer may read nothing more before its answer to that is read.
-        """
-        if not self._send_lock.acquire(False):
-            return None
-        try:
-            if self._pending or not (self._plain or self._make_plain()):
-                return None
-            number = self._stream.to_bytes(4, "big")
-            self._stream += 2
-            self._sock.sendall(template.joined(number, _UNARY, contents))
-            return number
-        finally:
-            self._send_lock.release()
-
-    def _answer_to(self, stream: int, data: bytes) -> Event:
-        """The answer, of which `data` is a part or which comes with others."""
-        waiter = self._pending[stream] = _Waiter()
-        try:
-            self._received(self._connection.receive, data)
-            self._read_until(waiter, None)
-        finally:
-            self._pending.pop(stream, None)
-        if waiter.event is None:
-            raise ConnectionLost(f"no answer from {self.endpoint}")
-        return waiter.event
-
-    def _make_plain(self) -> bool:
-        self._check()
-        self._send_limit.set(None)
-        self._receive_limit.set(None)
-        self._plain = self._connection.between
-        return self._plain
-
     def _broken(self, exc: BaseException) -> None:
         """Raise what `exc` means; part of a frame may have been sent or received."""
         if isinstance(exc, OSError) and not isinstance(exc, FFIError):
@@ -330,7 +152,7 @@ class Client:
             frame = part.frame(stream, Kind.DATA, flags, buffers)
             transport.send(self._sock, part.length, frame)
 
-    def _wait(self, waiter: _Waiter, deadline: float | None) -> Event:
+    def _wait(self, waiter: Waiter, deadline: float | None) -> Event:
         while waiter.event is None:
             if self._read_lock.acquire(blocking=False):
                 try:
@@ -361,7 +183,7 @@ class Client:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def _read_until(self, waiter: _Waiter, deadline: float | None) -> None:
+    def _read_until(self, waiter: Waiter, deadline: float | None) -> None:
         while waiter.event is None:
             self._check()
             try:

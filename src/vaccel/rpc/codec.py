@@ -143,8 +143,11 @@ class Decoder:
         if payload is None:
             return Shape(envelope, None, [], data)
         content = envelope.payload
-        if spans:
-            start, stop = spans[-1]  # of a repeated field the last one counts
+        index = bulk_index(content)
+        if index is None:
+            spans = []
+        else:
+            start, stop = spans[index]
             content, spans = split(view, start, stop, payload.DESCRIPTOR.full_name)
         shape = Shape(envelope, _from_bytes(payload, content), spans, data)
         self._keep((len(data), method), shape)

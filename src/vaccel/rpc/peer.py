@@ -13,61 +13,25 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
 
 from vaccel import log
-from vaccel.error import DeadlineExceeded, FFIError, ProtocolError
-from vaccel.rpc import frames, status, transport
+from vaccel.error import DeadlineExceeded, ProtocolError
+from vaccel.rpc import status, transport
 from vaccel.rpc.address import Endpoint
-from vaccel.rpc.codec import Decoder, Match, Shape
-from vaccel.rpc.frames import Template
-from vaccel.rpc.messages import METHODS, SERVICES, RpcRequest
+from vaccel.rpc.codec import Decoder, Shape
+from vaccel.rpc.handler import Handler, Limits, Reply, failed, failure, method_of
+from vaccel.rpc.known import KnownFrames, Serve
+from vaccel.rpc.messages import METHODS, RpcRequest
 from vaccel.rpc.status import RpcFailure
-from vaccel.rpc.ttrpc import DEFAULT_LIMIT, HEADER_SIZE, Connection, Data, Event, Kind, Role
+from vaccel.rpc.ttrpc import Connection, Event, Kind, Role
 from vaccel.rpc.watch import Watch
 
-Reply = tuple[Template, Sequence[Any]]
 _RESPONSE = bytes((Kind.RESPONSE, 0))
-Serve = Callable[[bytes], bytes]
-_QUICK_BELOW = 32 << 10
-_SIZES_KEPT = 64
 _GATHER = 0.0002  # seconds that an answer may wait for others
-_SHAPES_PER_SIZE = 8
-
-
-Method = Callable[[Shape, list[memoryview]], Reply]
-"""Answers a request, given its shape and its bulk contents. Raises FFIError or RpcFailure. May be
-called from several threads at once."""
-Stream = Callable[[Sequence[Data]], Reply]
-"""Answers a streaming request, given the messages that came with it."""
-
-
-class Handler(Protocol):
-    """What a service does for one connection, by method name."""
-
-    @property
-    def methods(self) -> Mapping[str, Method]: ...
-
-    @property
-    def streams(self) -> Mapping[str, Stream]: ...
-
-    def close(self) -> None:
-        """The connection has ended."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a client may use of a server."""
-
-    message: int = DEFAULT_LIMIT
-    """Bytes of one request."""
-    threads: int = 32
-    """Threads for slow requests, beyond one for each connection, for all connections together."""
-    pending: int = 16_384
-    """Requests of a connection that were received and not begun; beyond it, reading pauses."""
-    connections: int = 4096
 
 
 class Owner(Protocol):
@@ -94,8 +58,7 @@ class Peer:
         self._methods = handler.methods
         self._connection = Connection(Role.SERVER, owner.limits.message)
         self._decoder = Decoder(RpcRequest, {name: m[0] for name, m in METHODS.items()})
-        self._matches: dict[int, tuple[tuple[Match, Serve], ...]] = {}
-        """By size: frames that can be served as a whole."""
+        self._known = KnownFrames()
         self._backlog: deque[Event | tuple[bytes, Serve]] = deque()
         self._answers: list[bytes] = []
         self._gathered_since = 0.0
@@ -172,6 +135,8 @@ class Peer:
 
     def _read_thread(self) -> None:
         try:
+            # Results are IEEE; a floating-point warning would reach nobody who could act on it.
+            np.seterr(all="ignore")
             self._flush()  # answers that the thread before gathered must not wait for it
             self._read()
         finally:
@@ -192,13 +157,16 @@ class Peer:
                     data = recv(transport.RECEIVE_SIZE)
                     if not data:
                         break
-                    if self._matches and connection.between:
-                        serve = self._quick(data)
+                    if self._known and connection.between:
+                        serve = self._known.find(data)
                         if serve is not None:
                             if not self._run_quick(data, serve):
                                 return
                             continue
-                        data = self._cut_quick(data)
+                        frames, data = self._known.cut(data)
+                        for known in frames:
+                            connection.opened(known[0])
+                        self._backlog.extend(frames)
                     self._backlog.extend(connection.receive(data))
                 else:
                     events = transport.receive(self._sock, connection)
@@ -215,26 +183,6 @@ class Peer:
         if not self._owner.stopping:
             self._disconnect()
 
-    def _quick(self, data: bytes) -> Serve | None:
-        """What serves `data`, if that is a small frame of a shape that was seen before."""
-        for match, serve in self._matches.get(len(data), ()):
-            if match.fits(data):
-                return serve
-        return None
-
-    def _cut_quick(self, data: bytes) -> bytes:
-        """Move the frames at the start of `data` that can be served as a whole to the backlog."""
-        at = 0
-        while at < len(data):
-            frame = data[at : at + HEADER_SIZE + int.from_bytes(data[at : at + 4], "big")]
-            serve = self._quick(frame)
-            if serve is None:
-                break
-            self._connection.opened(frame)
-            self._backlog.append((frame, serve))
-            at += len(frame)
-        return data[at:]
-
     def _run_quick(self, frame: bytes, serve: Serve) -> bool:
         """As `_run_backlog`, for one frame of a shape that was seen before."""
         self._connection.opened(frame)
@@ -249,7 +197,7 @@ class Peer:
         try:
             return serve(frame)
         except Exception as exc:
-            template, contents = _failed(exc)
+            template, contents = failed(exc)
             return template.joined(frame[4:8], _RESPONSE, contents)
 
     def _run_backlog(self) -> bool:
@@ -315,30 +263,16 @@ class Peer:
             return self._too_long("a request", event.excess)
         try:
             shape, views = self._decoder.decode(event.data)
-            method = shape.checked or _method(shape)
+            method = shape.checked or method_of(shape)
             if shape.timeout_nano > 0:
                 return self._answer_in_time(event, method, shape, views)
             if event.parts is not None or method not in self._methods:
                 return self._stream(method, event)
             reply = self._methods[method](shape, views)
-            if shape.quick is not None and len(event.data) <= _QUICK_BELOW:
-                self._remember(shape)
+            self._known.remember(shape, len(event.data))
             return reply
         except Exception as exc:
-            return _failed(exc)
-
-    def _remember(self, shape: Shape) -> None:
-        """Serve the next requests of `shape` as whole frames."""
-        match = Match(shape, Kind.REQUEST)
-        known = self._matches.get(match.size, ())
-        if any(other.shape is shape for other, _ in known):
-            return
-        serve = shape.quick(match)
-        if serve is not None:
-            if len(self._matches) >= _SIZES_KEPT:
-                self._matches.clear()
-            # A new tuple: other threads may be reading the old one.
-            self._matches[match.size] = ((match, serve), *known[: _SHAPES_PER_SIZE - 1])
+            return failed(exc)
 
     def _stream(self, method: str, event: Event) -> Reply:
         stream = self._handler.streams.get(method)
@@ -355,7 +289,7 @@ class Peer:
 
         def expire() -> None:
             late = DeadlineExceeded(f"{method}: not done within {seconds:g} s")
-            self._spawn(lambda: self._send(event.stream, _failure(late)))
+            self._spawn(lambda: self._send(event.stream, failure(late)))
 
         self._watch.deadline(key, time.monotonic() + seconds, expire)
         try:
@@ -364,13 +298,13 @@ class Peer:
             else:
                 reply = self._stream(method, event)
         except Exception as exc:
-            reply = _failed(exc)
+            reply = failed(exc)
         return reply if self._watch.settle(key) else None
 
     def _too_long(self, what: str, length: int) -> Reply:
         limit = self._owner.limits.message
         text = f"{what} of {length} bytes, the limit is {limit}"
-        return _failure(RpcFailure(status.RESOURCE_EXHAUSTED, text))
+        return failure(RpcFailure(status.RESOURCE_EXHAUSTED, text))
 
     def _send(self, stream: int, reply: Reply | None) -> None:
         if reply is None or self._gone:
@@ -388,27 +322,3 @@ class Peer:
     def _not_sent(self, exc: OSError) -> None:
         log.debug("%s: answer not sent: %s", self._owner.endpoint, exc.strerror)
         self._disconnect()
-
-
-def _method(shape: Shape) -> str:
-    """The method that a request names. The verdict holds for all requests of its shape."""
-    method: str = shape.envelope.method
-    if shape.message is None or shape.envelope.service not in SERVICES:
-        raise RpcFailure(
-            status.UNIMPLEMENTED,
-            f"{shape.envelope.service}/{method} is not a method of this agent",
-        )
-    shape.checked = method
-    return method
-
-
-def _failed(exc: Exception) -> Reply:
-    """A client must get an answer, whatever went wrong here."""
-    if isinstance(exc, (FFIError, RpcFailure)):
-        return _failure(exc)
-    log.error("internal error while answering a request", exc_info=exc)
-    return _failure(RpcFailure(status.INTERNAL, f"internal error of the agent: {exc!r}"))
-
-
-def _failure(exc: FFIError | RpcFailure) -> Reply:
-    return frames.failure(status.to_status(exc)), ()

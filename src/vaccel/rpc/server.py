@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from vaccel import log
 from vaccel.rpc import address
-from vaccel.rpc.peer import Handler, Limits, Peer
+from vaccel.rpc.handler import Handler, Limits
+from vaccel.rpc.peer import Peer
 from vaccel.rpc.watch import Watch
 
 

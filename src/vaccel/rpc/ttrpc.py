@@ -47,11 +47,14 @@ class Role(IntEnum):
     SERVER = 1
 
 
+# What an empty part of a streaming request takes in memory counts against the limit, too.
+_PART_COST = 64
+
 # What each role may receive: frame types, and the flags that each may carry.
 _RECEIVES: dict[Role, dict[int, int]] = {
     Role.SERVER: {
-        Kind.REQUEST: Flag.REMOTE_CLOSED | Flag.REMOTE_OPEN,
-        Kind.DATA: Flag.REMOTE_CLOSED | Flag.NO_DATA,
+        Kind.REQUEST: int(Flag.REMOTE_CLOSED | Flag.REMOTE_OPEN),
+        Kind.DATA: int(Flag.REMOTE_CLOSED | Flag.NO_DATA),
     },
     Role.CLIENT: {Kind.RESPONSE: 0},
 }
@@ -244,7 +247,7 @@ class Connection:
             if 0 < frame.stream <= self._last and frame.stream % 2:
                 return None  # late data of a stream that was already answered
             raise ProtocolError(f"data on stream {frame.stream}, which was never opened")
-        stream.size += len(frame.data) + frame.excess
+        stream.size += len(frame.data) + frame.excess + _PART_COST
         if stream.size > self._limit:
             del self._streams[frame.stream]
             return Event(frame.stream, b"", (), stream.size)
