@@ -9,7 +9,7 @@ import numpy as np
 
 from vaccel import genop
 from vaccel.ops.kinds import WireArg
-from vaccel.ops.numbers import Desk, Layout
+from vaccel.ops.layout import Desk, Layout
 from vaccel.ops.spec import Operation
 from vaccel.rpc import arguments, codec, frames, messages
 from vaccel.rpc.arguments import Contents

@@ -16,11 +16,18 @@ class FFIError(RuntimeError):
 
     def __init__(self, code: int, message: str = "") -> None:
         self.code = code
-        self.message = message or os.strerror(code)
+        self.message = message or _words(code)
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[object, ...]:
         return from_errno, (self.code, self.message)
+
+
+def _words(code: int) -> str:
+    try:
+        return os.strerror(code)
+    except (OverflowError, ValueError):  # a peer may send any number
+        return f"unknown error {code}"
 
 
 class _Classed(FFIError):

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vaccel.error import FFIError, PluginError
 from vaccel.ops.catalog import OPERATIONS
-from vaccel.ops.spec import Operation, operation_of
+from vaccel.ops.declare import operation_of
+from vaccel.ops.spec import Operation
 
 if TYPE_CHECKING:
     from vaccel.config import Config

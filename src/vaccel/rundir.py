@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +15,7 @@ from vaccel import log
 
 PREFIX = "vaccel."
 _LOCK = ".lock"
+_NAME = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")  # as mkdtemp makes them
 
 
 class Rundir:
@@ -32,7 +35,10 @@ class Rundir:
         _sweep(base)
         while True:
             path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-            lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            except FileNotFoundError:  # already taken for a leftover
+                continue
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Between open and flock another process may have taken it for a leftover.
             if os.fstat(lock).st_nlink > 0:
@@ -72,6 +78,11 @@ def _sweep(base: Path) -> None:
     for path in base.glob(PREFIX + "*"):
         try:
             lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            if _NAME.fullmatch(path.name):  # its owner was killed before it made the lock
+                with contextlib.suppress(OSError):
+                    path.rmdir()  # only if it is empty
+            continue
         except OSError:
             continue  # not one of these folders, not our user's, or removed meanwhile
         try:

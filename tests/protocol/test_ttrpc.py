@@ -343,7 +343,7 @@ def test_streams_begun_and_not_ended_are_limited() -> None:
 
 
 def test_large_frames_are_received_where_they_stay_and_aligned() -> None:
-    reader = Reader()
+    reader = Reader(Role.SERVER)
     data = filler(200_000, 1)[:200_000]
     assert not reader.space()
     assert reader.receive(request(1, data)[:1000]) == []
@@ -379,7 +379,7 @@ def resident() -> int:
 
 
 def test_a_header_that_promises_a_gigabyte_takes_no_memory() -> None:
-    reader = Reader()
+    reader = Reader(Role.SERVER)
     before = resident()
     assert reader.receive(HEADER.pack(1 << 30, 1, Kind.REQUEST, 0) + bytes(100)) == []
     assert len(reader.space()) == (1 << 30) - 100

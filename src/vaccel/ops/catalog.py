@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from vaccel.ops import tf, torch
 from vaccel.ops.args import Arg
+from vaccel.ops.declare import operation, operation_of
 from vaccel.ops.kinds import Dims
 from vaccel.ops.numbers import F32, F64, I32, I64, U8, Array, InOut, Scalar
 from vaccel.ops.objects import Args, Bytes, Name, Object, ResourceLike, ResourceRef, Text
 from vaccel.ops.signature import Outputs
-from vaccel.ops.spec import Operation, operation, operation_of
+from vaccel.ops.spec import Operation
 from vaccel.ops.tf import lite
 
 # A call that got numpy arrays returns numpy arrays; lists give lists, bytes give bytes.

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from vaccel.ops.args import Arg, ArgType, mismatch
 from vaccel.ops.kinds import Dims, Kind, WireArg, type_name
 
@@ -196,9 +198,10 @@ def to_wire_as_room(arg: Arg) -> WireArg:
 
 def from_wire(arg: WireArg, *, writable: bool) -> Arg:
     """An Arg over received memory; one to be written gets memory of its own."""
-    data = (
-        arg.buf if not writable else bytearray(arg.size) if arg.buf is None else bytearray(arg.buf)
-    )
+    data = arg.buf
+    if writable:
+        # Zeros become resident only where they are written.
+        data = np.zeros(arg.size, np.uint8).data if data is None else bytearray(data)
     return Arg(data, ArgType(arg.type), arg.custom_type_id)
 
 

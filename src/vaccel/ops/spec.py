@@ -10,18 +10,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
-from vaccel.error import InvalidArgument, ProtocolError
+from vaccel.error import InternalError, InvalidArgument, ProtocolError
 from vaccel.ops.args import mismatch
 from vaccel.ops.kinds import Dims, WireArg
 from vaccel.ops.numbers import U8, Array, InOut, Scalar, as_form
 from vaccel.ops.objects import TEXT_CAPACITY, Args, Name, ResourceRef, to_wire, to_wire_as_room
 from vaccel.ops.signature import kinds_of
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Operation:
@@ -267,11 +265,19 @@ class Operation:
 
     def reply(self, checked: Sequence[Any], result: Any, write: Sequence[WireArg]) -> list[WireArg]:
         """The write arguments, filled; each fits what the caller offered."""
-        values = dict(zip(self.outputs, self.values(result), strict=True))
+        given = self.values(result)
+        if len(given) != len(self.outputs):
+            raise InternalError(
+                f"{self.name}: the kernel gave {len(given)} results, expected {len(self.outputs)}"
+            )
+        values = dict(zip(self.outputs, given, strict=True))
         filled = []
         for name, room in zip(self.wire_outputs, write, strict=False):
             kind = self.outputs[name]
-            arg = kind.to_wire(values[name])
+            try:
+                arg = kind.to_wire(values[name])
+            except (AttributeError, InvalidArgument, TypeError, ValueError) as exc:
+                raise InternalError(f"{self.name}: the kernel's {name}: {exc}") from exc
             if arg.size > room.size:
                 raise InvalidArgument(
                     f"{self.name}: {name}: the result needs {arg.size} bytes, "
@@ -285,33 +291,6 @@ class Operation:
             if isinstance(kind, Args) and kind.writes:
                 filled += map(to_wire, value)
         return filled
-
-
-def operation(code: int, title: str, **options: Any) -> Callable[[F], F]:
-    """Declare the decorated stub as an operation; it becomes the method that calls it."""
-
-    def declare(stub: F) -> F:
-        op = Operation(stub, code, title, **options)
-        arity = op.arity
-
-        @functools.wraps(stub)
-        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if kwargs or len(args) != arity:
-                args = op.bind(args, kwargs)
-            return self.invoke(op, args)
-
-        method.operation = op  # type: ignore[attr-defined]
-        return cast("F", method)
-
-    return declare
-
-
-def operation_of(method: Callable[..., Any]) -> Operation:
-    """The operation that a session method, such as `Operations.fpga_vadd`, calls."""
-    op = getattr(method, "operation", None)
-    if not isinstance(op, Operation):
-        raise InvalidArgument(f"expected a method of Operations, found {method!r}")
-    return op
 
 
 def _owned(arg: WireArg) -> WireArg:

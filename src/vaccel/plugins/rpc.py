@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vaccel import log
 from vaccel.config import Config, Timeouts
 from vaccel.error import FFIError, NotFound, SessionClosed
-from vaccel.ops.numbers import Layout
+from vaccel.ops.layout import Layout
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Kernel, Plugin, PluginType
 from vaccel.resource import Resource

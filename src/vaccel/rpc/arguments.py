@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from vaccel.error import InvalidArgument
+from vaccel.error import InvalidArgument, ResourceExhausted
 from vaccel.ops.kinds import WireArg
 from vaccel.rpc import messages
 from vaccel.rpc.codec import INLINE, bulk, decode_message, mark
-from vaccel.rpc.ttrpc import Data
+from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Data
 
 EMPTY_WRITE_ARGS = 0x1
 """Feature bit: write arguments may come with a size and no memory. 0.8 peers lack it."""
@@ -55,10 +55,16 @@ def encode(args: Sequence[WireArg], contents: Contents, *, empty: bool = False) 
 def decode(args: Sequence[Any], views: Sequence[memoryview]) -> list[WireArg]:
     """Arguments from messages; one with a size and no content has `buf` None."""
     out = []
+    total = 0
     for arg in args:
         content = bulk(arg.buf, views)
         size = len(content)
         promised = arg.size & 0xFFFFFFFF  # some protobuf builds for ARM read a u32 as negative
+        total += promised
+        if total > DEFAULT_LIMIT:
+            raise ResourceExhausted(
+                f"arguments of {total} bytes together, the limit is {DEFAULT_LIMIT}"
+            )
         if size == 0 and promised:
             out.append(WireArg(arg.arg_type, promised, None, arg.custom_type_id))
             continue
@@ -103,14 +109,15 @@ class _Chunks:
 
     def __init__(self, first: Any) -> None:
         self._first = first
+        self._whole = first.size & 0xFFFFFFFF
         self._chunks: list[Any] = []
         self._size = 0
 
     def add(self, arg: Any, views: Sequence[memoryview]) -> bool:
         """Take the next part; True if it is the last."""
         first = self._first
-        wanted = (len(self._chunks) + 1, first.parts, first.size, first.arg_type)
-        found = (arg.part_no, arg.parts, arg.size, arg.arg_type)
+        wanted = (len(self._chunks) + 1, first.parts, self._whole, first.arg_type)
+        found = (arg.part_no, arg.parts, arg.size & 0xFFFFFFFF, arg.arg_type)
         if found != wanted:
             raise InvalidArgument(
                 f"part {wanted[0]} of {first.parts} of an argument: expected part, parts, size and "
@@ -119,22 +126,22 @@ class _Chunks:
         content = bulk(arg.buf, views)
         self._size += len(content)
         self._chunks.append(content)
-        if self._size > first.size:
+        if self._size > self._whole:
             raise InvalidArgument(
-                f"parts of {self._size} bytes for an argument of size {first.size}"
+                f"parts of {self._size} bytes for an argument of size {self._whole}"
             )
         return bool(arg.part_no == first.parts)
 
     def whole(self) -> WireArg:
         first = self._first
-        if self._size != first.size:
+        if self._size != self._whole:
             raise InvalidArgument(
-                f"parts of {self._size} bytes for an argument of size {first.size}"
+                f"parts of {self._size} bytes for an argument of size {self._whole}"
             )
         # The one copy that a streamed argument costs: its parts lie in separate messages.
-        memory = np.empty(first.size, np.uint8).data
+        memory = np.empty(self._whole, np.uint8).data
         at = 0
         for chunk in self._chunks:
             memory[at : at + len(chunk)] = chunk
             at += len(chunk)
-        return WireArg(first.arg_type, first.size, memory, first.custom_type_id)
+        return WireArg(first.arg_type, self._whole, memory, first.custom_type_id)

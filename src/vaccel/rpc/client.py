@@ -60,6 +60,9 @@ class Client:
         # The socket is freed only once nobody reads from it.
         with self._read_lock, self._send_lock:
             self._sock.close()
+        # A call that found the read lock taken by us now waits for its holder to wake it.
+        for waiter in (*self._pending.values(), *self._queue):
+            waiter.wake()
 
     def disown(self) -> None:
         """In a forked child: close our descriptor; the connection goes on in the parent."""

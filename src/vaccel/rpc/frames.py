@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from vaccel.error import ResourceExhausted
 from vaccel.rpc.codec import bulk_index, read_varint, varint
 from vaccel.rpc.messages import BULK, RpcRequest, RpcResponse
 from vaccel.rpc.ttrpc import ALIGNMENT, HEADER, HEADER_SIZE, LARGE
@@ -38,6 +39,10 @@ class Template:
     def __init__(self, parts: Parts) -> None:
         merged = _merge(parts)
         self.length = _size(merged)
+        if self.length > 0xFFFFFFFF:
+            raise ResourceExhausted(
+                f"a message of {self.length} bytes; a frame holds at most 4 GiB - 1"
+            )
         # length, stream, kind and flags; then constants and slots alternate, a constant first.
         constants: list[Any] = [p if isinstance(p, bytes) else None for p in merged]
         self._parts: list[Any] = [self.length.to_bytes(4, "big"), None, None, *constants]

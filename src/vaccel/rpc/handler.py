@@ -44,8 +44,6 @@ class Limits:
     """Bytes of one request."""
     threads: int = 32
     """Threads for slow requests, beyond one for each connection, for all connections together."""
-    pending: int = 16_384
-    """Requests of a connection that were received and not begun; beyond it, reading pauses."""
     connections: int = 4096
 
 

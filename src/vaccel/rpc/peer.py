@@ -26,12 +26,12 @@ from vaccel.rpc.codec import Decoder, Shape
 from vaccel.rpc.handler import Handler, Limits, Reply, failed, failure, method_of
 from vaccel.rpc.known import KnownFrames, Serve
 from vaccel.rpc.messages import METHODS, RpcRequest
+from vaccel.rpc.outbox import Outbox
 from vaccel.rpc.status import RpcFailure
 from vaccel.rpc.ttrpc import Connection, Event, Kind, Role
 from vaccel.rpc.watch import Watch
 
 _RESPONSE = bytes((Kind.RESPONSE, 0))
-_GATHER = 0.0002  # seconds that an answer may wait for others
 
 
 class Owner(Protocol):
@@ -60,9 +60,7 @@ class Peer:
         self._decoder = Decoder(RpcRequest, {name: m[0] for name, m in METHODS.items()})
         self._known = KnownFrames()
         self._backlog: deque[Event | tuple[bytes, Serve]] = deque()
-        self._answers: list[bytes] = []
-        self._gathered_since = 0.0
-        self._send_lock = threading.Lock()
+        self._outbox = Outbox(sock, self._not_sent)
         self._state_lock = threading.Lock()
         self._threads = 0
         self._gone = False
@@ -120,6 +118,10 @@ class Peer:
         if not self._owner.stopping:  # then it was us who shut the socket
             self._spawn(self._disconnect)
 
+    @property
+    def pending(self) -> bool:
+        return bool(self._backlog or self._outbox.gathered)
+
     def take_over(self) -> bool:
         if not self._owner.spare.acquire(blocking=False):
             return False
@@ -128,6 +130,7 @@ class Peer:
         except KeyError:  # its holder came back just now
             self._owner.spare.release()
             return True
+        self.rounds += 1  # in the place of the one who has lost the claim
         with self._state_lock:
             self._readers += 1
         self._spawn(self._read_thread)
@@ -137,7 +140,7 @@ class Peer:
         try:
             # Results are IEEE; a floating-point warning would reach nobody who could act on it.
             np.seterr(all="ignore")
-            self._flush()  # answers that the thread before gathered must not wait for it
+            self._outbox.flush()  # answers that the thread before gathered must not wait for it
             self._read()
         finally:
             with self._state_lock:
@@ -153,6 +156,9 @@ class Peer:
         connection, recv = self._connection, self._sock.recv
         try:
             while True:
+                while self._backlog:
+                    if not self._run_backlog():
+                        return
                 if connection.reader.large is None:
                     data = recv(transport.RECEIVE_SIZE)
                     if not data:
@@ -173,9 +179,6 @@ class Peer:
                     if events is None:
                         break
                     self._backlog.extend(events)
-                while self._backlog:
-                    if not self._run_backlog():
-                        return
         except ProtocolError as exc:
             log.warn("%s: %s; connection closed", self._owner.endpoint, exc.message)
         except OSError as exc:
@@ -189,7 +192,7 @@ class Peer:
         token = self._watched()
         answer = self._serve(frame, serve)
         mine = self._reclaim(token)
-        self._send_bytes(answer)
+        self._outbox.send_bytes(answer)
         return mine
 
     @staticmethod
@@ -209,39 +212,18 @@ class Peer:
             except IndexError:  # another thread took it
                 break
             if not isinstance(work, Event):
-                self._gather(self._serve(*work))
+                self._outbox.gather(self._serve(*work))
                 continue
             reply = self._answer(work)
-            if not self._backlog and not self._answers:
+            if not self._backlog and not self._outbox.gathered:
                 # Before the answer goes out: what the client sends next is ours to read.
                 mine = self._reclaim(token)
                 self._send(work.stream, reply)
                 return mine
             self._send(work.stream, reply)
         mine = self._reclaim(token)
-        self._flush()
+        self._outbox.flush()
         return mine
-
-    def _gather(self, answer: bytes) -> None:
-        """Send `answer` soon, with others: the client then wakes up once for all of them."""
-        now = time.monotonic()
-        if not self._answers:
-            self._gathered_since = now
-        self._answers.append(answer)
-        if now - self._gathered_since > _GATHER:
-            self._flush()
-
-    def _flush(self) -> None:
-        answers, self._answers = self._answers, []
-        if answers:
-            self._send_bytes(b"".join(answers))
-
-    def _send_bytes(self, frames: bytes) -> None:
-        try:
-            with self._send_lock:
-                self._sock.sendall(frames)
-        except OSError as exc:
-            self._not_sent(exc)
 
     def _watched(self) -> object:
         """Let the watch give the reading to another thread, until `_reclaim`."""
@@ -312,12 +294,7 @@ class Peer:
         template, contents = reply
         if template.length > self._owner.limits.message:
             template, contents = self._too_long("an answer", template.length)
-        try:
-            with self._send_lock:
-                buffers = template.frame(stream, Kind.RESPONSE, 0, contents)
-                transport.send(self._sock, template.length, buffers)
-        except OSError as exc:
-            self._not_sent(exc)
+        self._outbox.send(stream, template, contents)
 
     def _not_sent(self, exc: OSError) -> None:
         log.debug("%s: answer not sent: %s", self._owner.endpoint, exc.strerror)

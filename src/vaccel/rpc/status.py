@@ -51,7 +51,10 @@ def to_error(status: Any) -> FFIError:
     """The exception for a received status: by errno where it carries one, else by its code."""
     for detail in status.details:
         if detail.type_url == ERROR_TYPE_URL:
-            found = ProtoError.FromString(detail.value)
+            try:
+                found = ProtoError.FromString(detail.value)
+            except Exception:  # each protobuf implementation has a class of its own for this
+                continue
             if found.HasField("ffi_error"):
                 message = found.status.message or status.message
                 return error.from_errno(found.ffi_error, message)

@@ -88,8 +88,9 @@ class Reader:
     that promises much costs nothing until its bytes arrive.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, role: Role, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
+        self._allowed = _RECEIVES[role]
         self.rest = b""
         self._head = (0, 0, 0, 0)
         self.large: memoryview | None = None
@@ -114,6 +115,7 @@ class Reader:
                 self.rest = data[at:]
                 break
             length, stream, kind, flags = HEADER.unpack_from(data, at)
+            self._check(kind, flags)
             body = at + HEADER_SIZE
             if length > self._limit:
                 frames.append(Frame(stream, kind, flags, b"", length))
@@ -125,21 +127,33 @@ class Reader:
             elif length <= LARGE:
                 self.rest = data[at:]
                 break
-            else:
-                self._begin_large(length, stream, kind, flags, data[body:])
+            elif self._begin_large(length, stream, kind, flags, data[body:]):
                 break
+            else:  # no memory for it is as good as too long
+                frames.append(Frame(stream, kind, flags, b"", length))
+                self.skip, at = length, body
         return frames
 
-    def _begin_large(self, length: int, stream: int, kind: int, flags: int, start: bytes) -> None:
+    def _check(self, kind: int, flags: int) -> None:
+        """Before a body is waited for: other protocols' greetings make plausible lengths."""
+        allowed = self._allowed.get(kind)
+        if allowed is None or flags & ~allowed:
+            raise ProtocolError(
+                f"frame type {kind} with flags {flags:#04x} is not allowed here: "
+                f"the peer does not speak ttRPC, or is out of step"
+            )
+
+    def _begin_large(self, length: int, stream: int, kind: int, flags: int, start: bytes) -> bool:
         try:
             memory = np.empty(length + ALIGNMENT, np.uint8)
         except MemoryError:
-            raise ProtocolError(f"no memory for a message of {length} bytes") from None
+            return False
         offset = -memory.ctypes.data % ALIGNMENT
         self.large = memoryview(memory.data)[offset : offset + length]
         self.large[: len(start)] = start
         self._at = len(start)
         self._head = (length, stream, kind, flags)
+        return True
 
     def space(self) -> memoryview:
         """Where to receive the rest of a large frame; empty outside of one."""
@@ -164,11 +178,10 @@ class Connection:
     """One end of a connection: frames in, whole requests or responses out."""
 
     def __init__(self, role: Role, limit: int = DEFAULT_LIMIT) -> None:
-        self._allowed = _RECEIVES[role]
         # An int: comparing with an enum member costs more.
         self._unary = int(Kind.REQUEST if role == Role.SERVER else Kind.RESPONSE)
         self._limit = limit
-        self.reader = Reader(limit)
+        self.reader = Reader(role, limit)
         self._last = 0
         self._streams: dict[int, _Stream] = {}
 
@@ -211,12 +224,6 @@ class Connection:
     def _events(self, frames: list[Frame]) -> list[Event]:
         events = []
         for frame in frames:
-            allowed = self._allowed.get(frame.kind)
-            if allowed is None or frame.flags & ~allowed:
-                raise ProtocolError(
-                    f"frame type {frame.kind} with flags {frame.flags:#04x} is not allowed here: "
-                    f"the peer does not speak ttRPC, or is out of step"
-                )
             if frame.kind == Kind.REQUEST:
                 event = self._request(frame)
             elif frame.kind == Kind.DATA:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from vaccel import log
+
 TICK = 0.002
 """Seconds between two looks. A request that runs over a whole tick counts as slow."""
 
@@ -25,6 +27,10 @@ class Watched(Protocol):
     rounds: int
     """Grows when the connection's thread begins to run requests, and when it goes back to reading:
     odd while it runs them."""
+
+    @property
+    def pending(self) -> bool:
+        """Requests were read, or answers are ready, that another thread could see to."""
 
     def hung_up(self) -> None:
         """The peer has gone."""
@@ -44,8 +50,10 @@ class Watch:
         self._active: dict[int, Watched] = {}
         self._seen: dict[int, int] = {}
         """Connection → its rounds at the last look."""
+        self._slow: dict[int, int] = {}
+        """Connection → its rounds when its slow request was noticed."""
         self._waiting: dict[int, Watched] = {}
-        """Connections with new data that no thread is free to read."""
+        """Connections with something to do that no thread was free for."""
         self._asleep = False
         self._deadlines: dict[Any, tuple[float, Callable[[], None]]] = {}
         self._next_deadline = float("inf")
@@ -99,14 +107,20 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stopped:
-            for fd, events in self._epoll.poll(self._timeout()):
-                self._event(fd, events)
-            self._look()
-            for fd, connection in list(self._waiting.items()):
-                if fd not in self._watched or connection.take_over():
-                    del self._waiting[fd]
-            if self._next_deadline <= time.monotonic():
-                self._expire()
+            try:
+                self._round()
+            except Exception as exc:  # without this thread no connection would be safe
+                log.error("internal error of the watch", exc_info=exc)
+
+    def _round(self) -> None:
+        for fd, events in self._epoll.poll(self._timeout()):
+            self._event(fd, events)
+        self._look()
+        for fd, connection in list(self._waiting.items()):
+            if fd not in self._watched or connection.take_over():
+                del self._waiting[fd]
+        if self._next_deadline <= time.monotonic():
+            self._expire()
 
     def _timeout(self) -> float | None:
         self._asleep = not self._active and not self._waiting
@@ -125,12 +139,18 @@ class Watch:
         if connection is None:
             return
         if events & _GONE:
-            with contextlib.suppress(OSError):
-                self._epoll.modify(fd, 0)
-            connection.hung_up()
+            # The event may be that of an earlier connection with this descriptor.
+            if _is_gone(fd) and self._watched.get(fd) is connection:
+                self.remove(fd)  # the kernel would report it again and again
+                connection.hung_up()
         else:
-            self._epoll.modify(fd, _HANG_UP)
-            self._waiting[fd] = connection
+            self._change(fd, _HANG_UP)
+            if self._slow.pop(fd, None) == connection.rounds:  # still at the same request
+                self._waiting[fd] = connection
+
+    def _change(self, fd: int, events: int) -> None:
+        with contextlib.suppress(OSError):  # removed just now
+            self._epoll.modify(fd, events)
 
     def _look(self) -> None:
         """Watch the data of connections that have run one request since the last look."""
@@ -144,9 +164,11 @@ class Watch:
             del self._seen[fd]
             if connection.rounds != rounds:
                 self._active[fd] = connection  # it began another one just now
+            elif rounds % 2 and connection.pending:
+                self._waiting[fd] = connection
             elif rounds % 2:
-                with contextlib.suppress(OSError):
-                    self._epoll.modify(fd, _DATA)
+                self._slow[fd] = rounds
+                self._change(fd, _DATA)
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -156,6 +178,12 @@ class Watch:
         with self._lock:
             remaining = [at for at, _ in list(self._deadlines.values())]
             self._next_deadline = min(remaining, default=float("inf"))
+
+
+def _is_gone(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
