@@ -179,6 +179,7 @@ class Peer:
                     if events is None:
                         break
                     self._backlog.extend(events)
+                    del events  # while we wait for more, a large request must not stay in memory
         except ProtocolError as exc:
             log.warn("%s: %s; connection closed", self._owner.endpoint, exc.message)
         except OSError as exc:
