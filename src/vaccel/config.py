@@ -20,12 +20,12 @@ _FALSE = {"", "0", "false", "no", "off"}
 class Timeouts:
     """Limits of remote calls, in seconds; None waits without limit."""
 
-    connect: float = 10.0
+    connect: float | None = 10.0
     control: float | None = 30.0
     """Session and resource calls."""
     operation: float | None = None
     """Operations: a kernel may rightly run for hours."""
-    keepalive: float = 30.0
+    keepalive: float | None = 30.0
     """A peer that is silent on TCP level for this long counts as gone."""
 
 
@@ -75,10 +75,10 @@ class Config:
             endpoint=_get(environ, "VACCEL_RPC_ADDRESS", "VACCEL_RPC_ADDR", "VACCEL_VSOCK")
             or DEFAULT_ENDPOINT,
             timeouts=Timeouts(
-                connect=_seconds(environ, "VACCEL_RPC_CONNECT_TIMEOUT", Timeouts.connect) or 0.0,
+                connect=_seconds(environ, "VACCEL_RPC_CONNECT_TIMEOUT", Timeouts.connect),
                 control=_seconds(environ, "VACCEL_RPC_CONTROL_TIMEOUT", Timeouts.control),
                 operation=_seconds(environ, "VACCEL_RPC_TIMEOUT", Timeouts.operation),
-                keepalive=_seconds(environ, "VACCEL_RPC_KEEPALIVE", Timeouts.keepalive) or 0.0,
+                keepalive=_seconds(environ, "VACCEL_RPC_KEEPALIVE", Timeouts.keepalive),
             ),
         )
 

@@ -10,6 +10,7 @@ A plugin is one module with a `Plugin` object named `plugin`:
 
 A kernel gets the session and the checked values in signature order (arrays: native byte order,
 C-contiguous, aligned, perhaps read-only) and returns the outputs, a tuple where there are several.
+The inputs belong to the caller: a kernel that keeps one beyond the call must copy it.
 """
 
 from __future__ import annotations
@@ -62,8 +63,17 @@ class Plugin:
     of that session still runs: its client has gone, and its result goes nowhere.
     """
 
-    def __init__(self, name: str, type: PluginType = PluginType.CPU, *, summary: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        type: PluginType = PluginType.CPU,
+        *,
+        summary: str = "",
+        vaccel_version: str = "",
+    ) -> None:
+        """`vaccel_version`: the release of vaccel that the plugin was made for; "" is any."""
         self.name = name
+        self.vaccel_version = vaccel_version
         self.type = type
         self.summary = summary
         self._kernels: dict[int, Kernel] = {}

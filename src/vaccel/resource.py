@@ -148,7 +148,13 @@ class Resource(ResourceLike):
         """The content; files are mapped, not read."""
         if not self.paths:
             return list(self._blobs)
-        return [Blob(path.name, _map(path), BlobType.FILE) for path in self.paths]
+        names: dict[str, int] = {}
+        blobs = []
+        for i, path in enumerate(self.paths):
+            # Two folders may hold files of one name, which go to one folder elsewhere.
+            name = path.name if names.setdefault(path.name, i) == i else f"{i}.{path.name}"
+            blobs.append(Blob(name, _map(path), BlobType.FILE))
+        return blobs
 
     def files(self) -> list[Path]:
         """The content as files; memory is written to the resource's rundir on first use."""

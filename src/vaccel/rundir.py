@@ -61,6 +61,12 @@ class Rundir:
     def remove(self) -> None:
         if self._pid != os.getpid():
             return
+        # The lock goes last: killed before that, we leave what the next process can sweep up.
+        for entry in self.path.iterdir() if self.path.is_dir() else ():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != _LOCK:
+                entry.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from vaccel import config as configuration
 from vaccel import log, plugin, profiling
+from vaccel._version import __version__
 from vaccel.config import Config
-from vaccel.error import FFIError, SessionClosed
+from vaccel.error import FFIError, PluginError, SessionClosed
 from vaccel.plugin import Plugin
 from vaccel.rundir import Rundir
 
@@ -61,6 +62,7 @@ class Runtime:
         """Start a plugin, which comes from `origin`, unless it runs already."""
         if loaded in self.plugins:
             return loaded
+        self._check_version(loaded)
         log.debug("Registered plugin %s", loaded.name)
         loaded.start(self.config)
         self.plugins.append(loaded)
@@ -68,6 +70,16 @@ class Runtime:
             log.debug("Registered function %s from plugin %s", op.title, loaded.name)
         log.debug("Loaded plugin %s from %s", loaded.name, origin)
         return loaded
+
+    def _check_version(self, loaded: Plugin) -> None:
+        """Releases of one major.minor number are compatible."""
+        made_for = loaded.vaccel_version
+        if not made_for or made_for.split(".")[:2] == __version__.split(".")[:2]:
+            return
+        text = f"plugin {loaded.name} was made for vaccel {made_for}, this is {__version__}"
+        if not self.config.version_ignore:
+            raise PluginError(f"{text}; update it, or set VACCEL_VERSION_IGNORE=1 to load it")
+        log.warn("%s", text)
 
     def opened(self, thing: Closable) -> None:
         with self._lock:

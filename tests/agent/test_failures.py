@@ -13,7 +13,7 @@ from tests.agent import kernels, peers
 from tests.agent.conftest import Serve
 from tests.agent.kernels import Gate
 from tests.agent.peers import RawClient, Refused, execute, fake_peer, result
-from vaccel import Arg, ArgType, Config, Session, bootstrap, error, runtime
+from vaccel import Arg, ArgType, Config, Session, bootstrap, error, log, runtime
 from vaccel.agent import Agent
 from vaccel.config import Timeouts
 from vaccel.error import (
@@ -213,10 +213,21 @@ def test_each_call_has_a_deadline_of_its_own(client: RawClient, gate: Gate) -> N
 
 
 @pytest.mark.parametrize("nano", [-1, -(2**63), 0, 2**63 - 1])
-def test_odd_deadlines_do_no_harm(client: RawClient, nano: int) -> None:
+def test_odd_deadlines_do_no_harm(
+    client: RawClient, gate: Gate, monkeypatch: pytest.MonkeyPatch, nano: int
+) -> None:
+    errors: set[str] = set()
+    monkeypatch.setattr(log.logger, "error", lambda text, *_, **__: errors.add(text))
+    monkeypatch.setattr(log, "error", log.logger.error)
     session = client.session()
-    stream = client.send("Genop", execute(session, "double"), timeout_nano=nano)
-    assert result(client.answer(stream)) == 42
+    odd = client.send("Genop", execute(session, "wait"), timeout_nano=nano)
+    gate.reached()
+    late = client.send("Genop", execute(session, "wait"), timeout_nano=int(SHORT * 1e9))
+    with pytest.raises(Refused, match="not done within"):
+        client.answer(late)
+    gate.open()
+    assert result(client.answer(odd)) == 42
+    assert errors == set()
 
 
 def test_a_deadline_passes_on_a_connection_that_is_gone(client: RawClient, gate: Gate) -> None:

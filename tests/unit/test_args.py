@@ -339,7 +339,7 @@ def test_an_unknown_type_is_named(number):
 
 @pytest.mark.parametrize("number", [-1, 2**32, 1.5])
 def test_a_custom_type_id_that_cannot_travel_is_named(number):
-    with pytest.raises(InvalidArgument, match=f"CUSTOM: expected custom_type_id .* found {number}"):
+    with pytest.raises(InvalidArgument, match=f"custom_type_id: expected .*uint32.*found {number}"):
         Arg(b"", ArgType.CUSTOM, number)
 
 

@@ -9,7 +9,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from vaccel import plugin, runtime
 from vaccel.cli import plugins, program
 from vaccel.config import Config
-from vaccel.error import FFIError, PluginError
+from vaccel.error import FFIError, InvalidArgument, NotSupported, PluginError
 from vaccel.session import Session
 
 _EPILOG = """\
@@ -139,7 +139,6 @@ def _report_rundir(config: Config) -> bool:
 def _report_endpoint(endpoint: str) -> bool:
     try:
         with Session(endpoint=endpoint) as session:
-            session.noop()
             print(f"endpoint  {endpoint}: answers, session {session.remote_id} there")
             print(f"          round trip {_round_trip(session):.0f} µs, median of {_CALLS} calls")
     except FFIError as exc:
@@ -149,9 +148,17 @@ def _report_endpoint(endpoint: str) -> bool:
 
 
 def _round_trip(session: Session) -> float:
+    def update() -> None:
+        session.update(session.flags)
+
+    ask: Callable[[], None] = session.noop
+    try:
+        ask()
+    except (InvalidArgument, NotSupported):
+        ask = update  # agents of vAccel 0.8 refuse the noop, and some plugins lack it
     times = []
     for _ in range(_CALLS):
         start = time.perf_counter_ns()
-        session.noop()
+        ask()
         times.append(time.perf_counter_ns() - start)
     return statistics.median(times) / 1000

@@ -91,6 +91,7 @@ class RpcPlugin(Plugin):
         self._timeout = config.timeouts.operation
         self._lock = threading.Lock()
         self._links: dict[str, _Link] = {}
+        self._connecting: dict[str, threading.Lock] = {}
         self._remotes: dict[Session, _Remote] = {}
 
     def close(self) -> None:
@@ -150,11 +151,16 @@ class RpcPlugin(Plugin):
         """The connection to `endpoint`; a lost one is replaced."""
         key = str(address.parse(endpoint))
         with self._lock:
+            connecting = self._connecting.setdefault(key, threading.Lock())
+        # Sessions to the same agent wait for one connection, those to other agents do not.
+        with connecting:
             link = self._links.get(key)
             if link is None or not link.client.alive:
-                link = self._links[key] = _Link(QuickClient(endpoint, self._timeouts))
-            link.sessions += 1
-            return link
+                link = _Link(QuickClient(endpoint, self._timeouts))
+            with self._lock:
+                self._links[key] = link
+                link.sessions += 1
+        return link
 
     def _release(self, link: _Link) -> None:
         with self._lock:
@@ -244,7 +250,9 @@ class RpcPlugin(Plugin):
         if op.resource is not None:
             values = self._with_id(op.resource, link, values)
         plan, buffers = self._plan(op, link, number, values)
-        shape, views = link.client.call("Genop", plan.template, buffers, self._timeout)
+        shape, views = link.client.call(
+            "Genop", plan.template, buffers, self._timeout, what=op.name
+        )
         result = self._result(op, values, shape, views, plan)
         if op.plain and len(views) == len(op.outputs) and len(buffers) >= len(values):
             plan.expect(shape, op.values(result))
@@ -263,7 +271,7 @@ class RpcPlugin(Plugin):
                 results = plan.outputs(answer)
                 return results[0] if len(results) == 1 else tuple(results) or None
         else:
-            answer = link.client.call("Genop", plan.template, contents, self._timeout)
+            answer = link.client.call("Genop", plan.template, contents, self._timeout, what=op.name)
         shape, views = answer
         if shape is not plan.match.shape:
             return self._result(op, values, shape, views, plan)

@@ -91,11 +91,13 @@ class Client:
         contents: Sequence[Any] = (),
         timeout: float | None = None,
         parts: Sequence[tuple[Template, Sequence[Any]]] = (),
+        *,
+        what: str = "",
     ) -> tuple[Shape, list[memoryview]]:
         """Send a request (with `parts`: a streaming one) and wait for its answer.
 
-        Raises the error that the peer reports; DeadlineExceeded after `timeout` seconds;
-        ConnectionLost.
+        `what` names the call in errors. Raises the error that the peer reports; DeadlineExceeded
+        after `timeout` seconds; ConnectionLost.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = Waiter()
@@ -122,8 +124,10 @@ class Client:
         try:
             event = self._wait(waiter, deadline)
         except DeadlineExceeded:
+            self._pending.pop(stream, None)
+            self._wake_next()  # we may have been woken to read just now
             raise DeadlineExceeded(
-                f"{method}: no answer from {self.endpoint} within {timeout} s"
+                f"{what or method}: no answer from {self.endpoint} within {timeout} s"
             ) from None
         finally:
             self._pending.pop(stream, None)

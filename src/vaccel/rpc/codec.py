@@ -195,6 +195,9 @@ def _split(
             raise ProtocolError(f"malformed message: wire type {wire} at byte {begin}")
         if at > stop:
             raise ProtocolError(f"malformed message: the field at byte {begin} is cut off")
+        verbatim = wire != 2 or table.get(tag >> 3, "") == ""
+        if len(out) + (at - begin if verbatim else 0) > SKELETON_LIMIT:
+            raise ProtocolError(f"a message with more than {SKELETON_LIMIT} bytes of structure")
         nested = table.get(tag >> 3, "")
         if wire != 2 or nested == "" or (nested is None and at - body <= INLINE):
             out += view[begin:at]
@@ -204,8 +207,6 @@ def _split(
         else:
             inner = _split(view, body, at, BULK[nested], spans)
             out += varint(tag) + varint(len(inner)) + inner
-        if len(out) > SKELETON_LIMIT:
-            raise ProtocolError(f"a message with more than {SKELETON_LIMIT} bytes of structure")
     return out
 
 

@@ -79,7 +79,11 @@ class Peer:
             self._threads += 1
         thread = threading.Thread(target=self._guard, args=(target,), name="vaccel-peer")
         thread.daemon = True
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread to give
+            self._guard(lambda: None)
+            raise
 
     def _guard(self, target: Callable[[], None]) -> None:
         try:
@@ -133,7 +137,13 @@ class Peer:
         self.rounds += 1  # in the place of the one who has lost the claim
         with self._state_lock:
             self._readers += 1
-        self._spawn(self._read_thread)
+        try:
+            self._spawn(self._read_thread)
+        except RuntimeError as exc:
+            # Nobody reads any more. The client would wait for ever, so it is told.
+            log.error("%s: %s; connection closed", self._owner.endpoint, exc)
+            self._owner.spare.release()
+            self._disconnect()
         return True
 
     def _read_thread(self) -> None:

@@ -55,10 +55,14 @@ class Server:
                 log.warn("refused a connection: %d are open", len(self._peers))
                 sock.close()
                 continue
-            address.tune(sock, 60)
-            peer = Peer(self, sock, self._connected(f"connection {number}"))
-            self._peers[peer] = None
-            peer.start()
+            try:
+                address.tune(sock, 60)
+                peer = Peer(self, sock, self._connected(f"connection {number}"))
+                self._peers[peer] = None
+                peer.start()
+            except Exception as exc:  # out of threads or descriptors: this client only
+                log.error("cannot serve a connection: %s", exc)
+                sock.close()
 
     def ended(self, peer: Peer) -> None:
         with self._quiet:

@@ -128,7 +128,8 @@ class Watch:
             self._asleep = False
         tick = float("inf") if self._asleep else TICK
         timeout = min(tick, self._next_deadline - time.monotonic())
-        return None if timeout == float("inf") else max(timeout, 0.0)
+        # A day is as good as what epoll can count to.
+        return None if timeout == float("inf") else min(max(timeout, 0.0), 86_400.0)
 
     def _event(self, fd: int, events: int) -> None:
         if fd == self._wakeup:

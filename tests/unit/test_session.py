@@ -1,0 +1,321 @@
+"""Sessions: numbers, plugin choice, lifetime, threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vaccel
+from vaccel import Config, PluginType, Resource, ResourceType, Session, runtime
+from vaccel.agent import Agent
+from vaccel.error import (
+    ConnectionFailed,
+    InternalError,
+    InvalidArgument,
+    NotFound,
+    NotSupported,
+    PluginError,
+    ResourceExhausted,
+    SessionClosed,
+)
+from vaccel.ops.catalog import Operations
+from vaccel.plugin import Plugin
+
+
+def start(*plugins: Plugin) -> None:
+    vaccel.bootstrap(Config(plugins=""))
+    for plugin in plugins:
+        runtime.current().add(plugin, "the test")
+
+
+def answering(name: str, type: PluginType, *methods: Callable[..., Any]) -> Plugin:
+    """A plugin whose vector add is not one: it answers with the plugin's name."""
+    plugin = Recorder(name, type)
+    for method in methods or (Operations.fpga_vadd,):
+        plugin.kernel(method)(lambda session, *values: name)
+    return plugin
+
+
+class Recorder(Plugin):
+    """Writes down what it is told of sessions and resources."""
+
+    def __init__(self, name: str = "recorder", type: PluginType = PluginType.CPU) -> None:
+        super().__init__(name, type)
+        self.told: list[tuple[str, int]] = []
+
+    def open_session(self, session: Session) -> None:
+        self.told.append(("open", session.id))
+
+    def update_session(self, session: Session) -> None:
+        self.told.append(("update", int(session.flags)))
+
+    def close_session(self, session: Session) -> None:
+        self.told.append(("close", session.id))
+
+    def register(self, session: Session, resource: Resource) -> None:
+        self.told.append(("register", resource.id))
+
+    def unregister(self, session: Session, resource: Resource) -> None:
+        self.told.append(("unregister", resource.id))
+
+    def sync(self, session: Session, resource: Resource) -> None:
+        self.told.append(("sync", resource.id))
+
+
+ONE = np.ones(1, np.float32)
+
+
+def asked(session: Session) -> Any:
+    return session.fpga_vadd(ONE, ONE)
+
+
+def test_numbers_begin_at_one_and_grow_by_one() -> None:
+    for _ in range(2):
+        vaccel.bootstrap(Config(plugins="cpu"))
+        first = Session()
+        first.close()
+        assert [first.id, Session().id, Session().id] == [1, 2, 3]
+
+
+def test_a_session_is_a_context_manager() -> None:
+    vaccel.bootstrap(Config(plugins="cpu"))
+    with pytest.raises(KeyError), Session() as session:
+        raise KeyError
+    with pytest.raises(SessionClosed, match="session 1 is closed; open a new Session"):
+        session.noop()
+    session.close()  # again, to no effect
+
+
+def test_a_closed_session_refuses_everything() -> None:
+    vaccel.bootstrap(Config(plugins="cpu"))
+    resource = Resource.from_buffer(b"", ResourceType.DATA)
+    with Session() as session:
+        session.noop()
+    uses: list[Callable[[], Any]] = [
+        session.noop,
+        lambda: session.fpga_vadd([1.0], [2.0]),
+        lambda: session.genop([vaccel.Arg(0, vaccel.ArgType.UINT8)], []),
+        lambda: session.update(0),
+        lambda: resource.register(session),
+    ]
+    for use in uses:
+        with pytest.raises(SessionClosed):
+            use()
+    assert not session.has_resource(resource)
+
+
+# -- which plugin ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (0, "one"),
+        (PluginType.CPU, "one"),
+        (PluginType.GPU, "two"),
+        (PluginType.FPGA, "three"),
+        (PluginType.FPGA | PluginType.GPU, "two"),
+        (PluginType.TORCH, "one"),
+        (PluginType.ALL, "one"),
+    ],
+)
+def test_flags_prefer_a_type(flags: int, expected: str) -> None:
+    start(
+        answering("one", PluginType.CPU),
+        answering("two", PluginType.GPU),
+        answering("three", PluginType.FPGA),
+    )
+    with Session(flags) as session:
+        assert asked(session) == expected
+        assert session.flags == PluginType(flags)
+
+
+def test_what_the_preferred_plugin_lacks_another_does() -> None:
+    start(
+        answering("one", PluginType.CPU, Operations.noop, Operations.fpga_vadd),
+        answering("two", PluginType.GPU, Operations.noop),
+    )
+    with Session(PluginType.GPU) as session:
+        found: Any = session.noop()
+        assert found == "two"
+        assert asked(session) == "one"
+        with pytest.raises(NotSupported, match=r"minmax: .*\(loaded: two, one\)"):
+            session.minmax([], 0, 0, 1)
+
+
+def test_flags_can_change() -> None:
+    one, two = answering("one", PluginType.CPU), answering("two", PluginType.GPU)
+    start(one, two)
+    with Session() as session:
+        assert asked(session) == "one"
+        session.update(PluginType.GPU)
+        assert asked(session) == "two"
+    assert isinstance(one, Recorder)
+    assert one.told == [("open", 1), ("update", PluginType.GPU), ("close", 1)]
+
+
+@pytest.mark.parametrize("flags", [-1, 2**32, "1", None, 1.0])
+def test_flags_are_bits(flags: Any) -> None:
+    vaccel.bootstrap(Config(plugins="cpu"))
+    with pytest.raises(InvalidArgument, match="flags: expected PluginType bits, found"):
+        Session(flags)
+
+
+def test_plugins_hear_of_a_session_before_its_first_call_there() -> None:
+    plugin = answering("one", PluginType.CPU)
+    start(plugin)
+    assert isinstance(plugin, Recorder)
+    with Session() as session, Resource.from_buffer(b"", ResourceType.DATA) as resource:
+        resource.register(session)
+        assert plugin.told == []
+        asked(session)
+        asked(session)
+        assert plugin.told == [("open", 1), ("register", 1)]
+        resource.sync(session)
+        resource.unregister(session)
+    with Session():
+        pass  # and not of one that never calls
+    assert plugin.told[2:] == [("sync", 1), ("unregister", 1), ("close", 1)]
+
+
+# -- kernels that fail -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (NotFound("no such thing"), NotFound("no such thing")),
+        (KeyError("x"), InternalError("fpga_vadd: the kernel raised KeyError('x')")),
+        (MemoryError("1 TiB"), ResourceExhausted("fpga_vadd: out of memory (1 TiB)")),
+    ],
+)
+def test_an_error_of_a_kernel_becomes_one_of_ours(raised: Exception, expected: Any) -> None:
+    plugin = Plugin("failing")
+
+    @plugin.kernel(Operations.fpga_vadd)
+    def fail(session: Session, a: Any, b: Any) -> Any:
+        raise raised
+
+    start(plugin)
+    with Session() as session:
+        with pytest.raises(type(expected)) as caught:
+            asked(session)
+    assert caught.value.message == expected.message
+    assert caught.value is raised or caught.value.__cause__ is raised
+
+
+def test_an_interrupt_goes_through() -> None:
+    plugin = Plugin("interrupted")
+
+    @plugin.kernel(Operations.fpga_vadd)
+    def interrupt(session: Session, a: Any, b: Any) -> Any:
+        raise KeyboardInterrupt
+
+    start(plugin)
+    with Session() as session, pytest.raises(KeyboardInterrupt):
+        asked(session)
+
+
+# -- threads ---------------------------------------------------------------------------------------
+
+
+def test_threads_share_a_session() -> None:
+    vaccel.bootstrap(Config(plugins="cpu"))
+    errors: list[BaseException] = []
+
+    def work(session: Session, seed: int) -> None:
+        try:
+            for i in range(100):
+                ramp = np.arange(seed + i, dtype=np.float32)
+                assert (session.fpga_vadd(ramp, ramp) == 2 * ramp).all()
+        except BaseException as exc:
+            errors.append(exc)
+
+    with Session() as session:
+        threads = [threading.Thread(target=work, args=(session, n)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+def test_a_plugin_hears_of_a_session_once_however_many_threads_begin() -> None:
+    plugin = answering("one", PluginType.CPU)
+    start(plugin)
+    assert isinstance(plugin, Recorder)
+    barrier = threading.Barrier(8)
+    with Session() as session:
+
+        def first() -> None:
+            barrier.wait()
+            asked(session)
+
+        threads = [threading.Thread(target=first) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert plugin.told == [("open", 1), ("close", 1)]
+
+
+def test_close_during_a_call_lets_the_call_end() -> None:
+    plugin = Recorder()
+    entered, leave = threading.Event(), threading.Event()
+
+    @plugin.kernel(Operations.fpga_vadd)
+    def stay(session: Session, a: Any, b: Any) -> Any:
+        entered.set()
+        leave.wait()
+        return "done"
+
+    start(plugin)
+    found: list[Any] = []
+    session = Session()
+    thread = threading.Thread(target=lambda: found.append(asked(session)))
+    thread.start()
+    entered.wait()
+    session.close()
+    assert plugin.told == [("open", 1), ("close", 1)]
+    with pytest.raises(SessionClosed):
+        asked(session)
+    leave.set()
+    thread.join()
+    assert found == ["done"]
+
+
+# -- remote sessions -------------------------------------------------------------------------------
+
+
+def test_an_endpoint_makes_a_session_remote() -> None:
+    vaccel.bootstrap(Config(plugins="cpu"))
+    with Agent("unix://@vaccel-session") as agent:
+        with Session() as local, Session(endpoint=agent.endpoint) as remote:
+            assert (local.is_remote, local.remote_id) == (False, 0)
+            assert remote.is_remote
+            assert remote.remote_id > 0
+            assert asked(remote).tolist() == [2.0]
+            assert isinstance(runtime.current().plugins[-1].name, str)
+
+
+def test_an_unreachable_agent_shows_at_once_and_leaves_nothing() -> None:
+    vaccel.bootstrap(Config(plugins="cpu"))
+    with pytest.raises(ConnectionFailed, match="unix://@vaccel-nobody: nothing listens there"):
+        Session(endpoint="unix://@vaccel-nobody")
+    with pytest.raises(InvalidArgument, match="endpoint 'nowhere'"):
+        Session(endpoint="nowhere")
+    with Session() as session:
+        assert asked(session).tolist() == [2.0]
+
+
+def test_a_session_without_plugins_says_so() -> None:
+    vaccel.bootstrap(Config(plugins=""))
+    with Session() as session:
+        with pytest.raises(NotSupported, match=r"noop: no loaded plugin .*\(loaded: none\)"):
+            session.noop()
+    with pytest.raises(PluginError):
+        runtime.current().load("nonesuch")
