@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,13 @@ class Call:
     request the next ones need no more than arrays over their memory.
     """
 
-    def __init__(self, message: Any, session: Callable[[int], Session]) -> None:
+    def __init__(
+        self, message: Any, sessions: Mapping[int, Session], session: Callable[[int], Session]
+    ) -> None:
+        """`session` finds one of `sessions`, or raises."""
         self._message = message
         self._session_id: int = message.session_id
+        self._sessions = sessions
         self._session = session
         self._op: Operation
         self._inputs: Layout | None = None
@@ -55,6 +59,7 @@ class Call:
             return None
         op, template, session = self._op, self._template, self._session
         number, offsets = self._session_id, match.offsets[: len(inputs)]
+        known = self._sessions.get
         idle: list[Desk] = []  # several threads may serve at once, each at a desk of its own
 
         def serve(frame: bytes) -> bytes:
@@ -63,7 +68,7 @@ class Call:
             except IndexError:
                 desk = inputs.desk(match.size, offsets)
             values = desk.load(frame)
-            result = session(number).run(op, values)
+            result = (known(number) or session(number)).run(op, values)
             reply: Template = template
             contents: Sequence[Any] = (result,)
             if (

@@ -76,7 +76,8 @@ class Connection:
         with self._lock:
             self._closed = True
             sessions, resources = list(self._sessions.values()), list(self._resources.values())
-            self._sessions, self._resources = {}, {}
+            self._sessions.clear()
+            self._resources.clear()
         for session in sessions:
             session.close()
         for resource in resources:
@@ -207,7 +208,7 @@ class Connection:
     def _genop(self, shape: Shape, views: list[memoryview]) -> Reply:
         call: Call | None = shape.prepared
         if call is None:
-            call = shape.prepared = Call(shape.message, self._session)
+            call = shape.prepared = Call(shape.message, self._sessions, self._session)
         answer = call.run(views, self._resource)
         if not shape.quick and not self._profiler.enabled:
             shape.quick = call.quick

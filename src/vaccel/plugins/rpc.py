@@ -250,9 +250,8 @@ class RpcPlugin(Plugin):
         if op.resource is not None:
             values = self._with_id(op.resource, link, values)
         plan, buffers = self._plan(op, link, number, values)
-        shape, views = link.client.call(
-            "Genop", plan.template, buffers, self._timeout, what=op.name
-        )
+        call = link.client.call
+        shape, views = call("Genop", plan.template, buffers, self._timeout, what=op.name)
         result = self._result(op, values, shape, views, plan)
         if op.plain and len(views) == len(op.outputs) and len(buffers) >= len(values):
             plan.expect(shape, op.values(result))

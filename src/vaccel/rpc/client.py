@@ -10,7 +10,6 @@ import contextlib
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +39,6 @@ class Client:
         self._connection = Connection(Role.CLIENT, limit)
         self._decoder = Decoder(RpcResponse, {name: m[1] for name, m in METHODS.items()})
         self._pending: dict[int, Waiter] = {}
-        self._queue: deque[Waiter] = deque()
         self._stream = 1
         self._send_lock = threading.Lock()
         self._read_lock = threading.Lock()
@@ -61,7 +59,7 @@ class Client:
         with self._read_lock, self._send_lock:
             self._sock.close()
         # A call that found the read lock taken by us now waits for its holder to wake it.
-        for waiter in (*self._pending.values(), *self._queue):
+        for waiter in list(self._pending.values()):
             waiter.wake()
 
     def disown(self) -> None:
@@ -166,7 +164,7 @@ class Client:
                     self._read_until(waiter, deadline)
                 finally:
                     self._read_lock.release()
-                    if self._queue or len(self._pending) > 1:
+                    if len(self._pending) > 1:
                         self._wake_next()
             elif waiter.wakeup is None:
                 # Once more for the read lock: its holder may have looked for us before this.
@@ -180,9 +178,6 @@ class Client:
 
     def _wake_next(self) -> None:
         """Let another thread that waits take over the reading."""
-        with contextlib.suppress(IndexError):
-            self._queue[0].wake()
-            return
         for waiter in list(self._pending.values()):
             if waiter.event is None and waiter.wakeup is not None:
                 waiter.wake()
@@ -242,7 +237,7 @@ class Client:
             self._lost = reason
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
-            for waiter in (*self._pending.values(), *self._queue):
+            for waiter in list(self._pending.values()):
                 waiter.wake()
 
     def _ended(self, exc: OSError | None) -> FFIError:

@@ -7,11 +7,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
 
 from vaccel.error import DeadlineExceeded
-from vaccel.rpc.frames import Template
 from vaccel.rpc.ttrpc import Event
 
 _TIMEVAL = struct.Struct("@ll")
@@ -22,9 +19,6 @@ class Waiter:
 
     event: Event | None = None
     wakeup: threading.Lock | None = None
-    stream = 0
-    """Its stream; 0: not sent yet."""
-    request: tuple[Template, Sequence[Any]]
 
     def wake(self) -> None:
         if self.wakeup is not None:
