@@ -31,32 +31,32 @@ _WAIT, _COST = "wait", "timing"
 CLIENT = {
     "session, method": ["vaccel.session:Session.invoke", "vaccel.session:Session.run"],
     "check arguments": ["vaccel.ops.spec:Operation.fits"],
-    "find the plan": ["vaccel.plugins.rpc:RpcPlugin._genop", "vaccel.plugins.rpc:RpcPlugin._quick"],
-    "call, locks": ["vaccel.rpc.client:Client.quick"],
+    "plan, result array": [
+        "vaccel.plugins.rpc:RpcPlugin._genop",
+        "vaccel.plugins.rpc:RpcPlugin._again",
+    ],
+    "call, locks": [
+        "vaccel.rpc.quick:QuickClient.quick",
+        "vaccel.rpc.quick:QuickClient._send_alone",
+    ],
     "fill the frame": ["vaccel.rpc.frames:Template.joined"],
     "send": ["socket:socket.sendall"],
     _WAIT: ["socket:socket.recv"],
-    "match the answer": ["vaccel.rpc.client:Client._read_frame", "vaccel.rpc.codec:Match.fits"],
-    "result array": ["vaccel.ops.numbers:Layout.cut"],
+    "match the answer": ["vaccel.rpc.codec:Match.fits"],
 }
 AGENT = {
     _WAIT: ["socket:socket.recv"],
-    "match the request": ["vaccel.rpc.codec:Match.fits"],
-    "dispatch": ["vaccel.rpc.peer:Peer._run_quick", "vaccel.rpc.ttrpc:Connection.opened"],
-    "watch for hang-up": [
-        "vaccel.rpc.peer:Peer._watched",
-        "vaccel.rpc.peer:Peer._reclaim",
-        "vaccel.rpc.watch:Watch.arm",
-        "vaccel.rpc.watch:Watch.disarm",
+    "match the request": ["vaccel.rpc.known:KnownFrames.find"],
+    "dispatch, check the result": [
+        "vaccel.rpc.peer:Peer._run_quick",
+        "vaccel.rpc.ttrpc:Connection.opened",
     ],
-    "service": ["vaccel.calls:Call.quick"],
-    "argument arrays": ["vaccel.ops.numbers:Layout.cut"],
+    "argument arrays": ["vaccel.ops.layout:Desk.load"],
     "session, kernel": ["vaccel.session:Session.run"],
-    "check the result": ["vaccel.ops.numbers:Layout.matches"],
     "fill the frame": ["vaccel.rpc.frames:Template.joined"],
-    "send": ["socket:socket.sendall"],
+    "send": ["vaccel.rpc.outbox:Outbox.send_bytes", "socket:socket.sendall"],
 }
-CLIENT_ROOT, AGENT_ROOT = "session, method", "dispatch"
+CLIENT_ROOT, AGENT_ROOT = "session, method", "dispatch, check the result"
 _COLOURS = {"client": "#3b6fb6", "agent": "#c9752d", "system": "#7a7a7a"}
 
 

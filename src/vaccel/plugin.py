@@ -95,6 +95,10 @@ class Plugin:
         """The kernel for `op`, called as kernel(session, *values); None if not implemented."""
         return self._kernels.get(op.code)
 
+    def bind(self, op: Operation, session: Session) -> Kernel | None:
+        """The kernel for all further calls of `op` in `session`, which is open here."""
+        return self.find(op)
+
     def operations(self) -> list[Operation]:
         return [op for op in OPERATIONS.values() if self.find(op)]
 

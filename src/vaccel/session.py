@@ -143,11 +143,11 @@ class Session(Operations):
         kernel = self._kernels.get(op.code) or self._find(op)
         try:
             return kernel(self, *checked)
-        except FFIError:
-            raise
-        except MemoryError as exc:
-            raise ResourceExhausted(f"{op.name}: out of memory ({exc})") from exc
         except Exception as exc:
+            if isinstance(exc, FFIError):
+                raise
+            if isinstance(exc, MemoryError):
+                raise ResourceExhausted(f"{op.name}: out of memory ({exc})") from exc
             raise InternalError(f"{op.name}: the kernel raised {exc!r}") from exc
 
     def genop(self, arg_read: list[Arg], arg_write: list[Arg]) -> None:
@@ -173,6 +173,7 @@ class Session(Operations):
             plugin, kernel = self.require(op)
             log.debug("Found implementation in %s plugin", plugin.name)
             self._attach_plugin(plugin)
+            kernel = plugin.bind(op, self) or kernel
             if self._runtime.instrumented:
                 return self._timed(op, kernel)
             self._kernels[op.code] = kernel

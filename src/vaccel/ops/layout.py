@@ -63,14 +63,30 @@ class Layout:
         ]
         return Desk(memory, inside)
 
-    def reader(self, size: int, offsets: Sequence[int]) -> Callable[[bytes], list[Any]]:
-        """A function that gives the arrays of a frame (see `desk`) in memory of their own."""
-        if self.single is not None:
-            dtype, shape = self.single
-            count, offset, frombuffer = math.prod(shape), offsets[0], np.frombuffer
-            if len(shape) == 1:
-                return lambda frame: [frombuffer(frame, dtype, count, offset).copy()]
-        return lambda frame: [array.copy() for array in self.desk(size, offsets).load(frame)]
+    def reader(self, offsets: Sequence[int]) -> Callable[[bytearray], Any]:
+        """A function from a frame to the result: an array, or a tuple of several.
+
+        They begin at `offsets` and keep the frame's memory.
+        """
+        specs = [
+            (dtype, math.prod(shape), offset, shape)
+            for (dtype, shape), offset in zip(self._specs, offsets, strict=True)
+        ]
+        frombuffer = np.frombuffer
+        if len(specs) == 1 and len(specs[0][3]) == 1 and _aligned(specs[0][0], offsets[0]):
+            dtype, count, offset, _ = specs[0]
+            return lambda frame: frombuffer(frame, dtype, count, offset)
+
+        def read(frame: bytearray) -> Any:
+            arrays = tuple(
+                [
+                    np.require(frombuffer(frame, dtype, count, offset).reshape(shape), None, "A")
+                    for dtype, count, offset, shape in specs
+                ]
+            )
+            return arrays[0] if len(arrays) == 1 else arrays or None
+
+        return read
 
     def matches(self, arrays: Sequence[Any]) -> bool:
         """`arrays` are contiguous, of these dtypes and shapes."""
@@ -80,3 +96,8 @@ class Layout:
             if not array.flags.c_contiguous:
                 return False
         return True
+
+
+def _aligned(dtype: np.dtype[Any], offset: int) -> bool:
+    """Memory of a bytearray begins at a multiple of 8."""
+    return offset % min(dtype.itemsize, 8) == 0

@@ -103,17 +103,23 @@ class Operation:
 
         A short way for vectors, and for operations without arguments; False is no verdict.
         """
-        length = -1
-        for value in args:
-            if type(value) is not np.ndarray or value.dtype is not self._vectors:
-                return False
-            if value.ndim != 1 or not value.flags.carray:
-                return False
-            if length < 0:
-                length = len(value)
-            elif len(value) != length:
-                return False
-        return True
+        dtype, ndarray = self._vectors, np.ndarray
+        if len(args) == 2:  # most of them, so without the loop
+            a, b = args
+            return (
+                type(a) is ndarray
+                and type(b) is ndarray
+                and a.dtype is dtype
+                and b.dtype is dtype
+                and a.ndim == 1 == b.ndim
+                and len(a) == len(b)
+                and a.flags.carray
+                and b.flags.carray
+            )
+        if len(args) == 1:
+            (a,) = args
+            return type(a) is ndarray and a.dtype is dtype and a.ndim == 1 and a.flags.carray
+        return not args
 
     def invalid(self, name: str, exc: InvalidArgument) -> InvalidArgument:
         return InvalidArgument(f"{self.name}: {name}: {exc.message}")

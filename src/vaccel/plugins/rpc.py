@@ -7,51 +7,26 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vaccel import log
 from vaccel.config import Config, Timeouts
 from vaccel.error import FFIError, NotFound, SessionClosed
-from vaccel.ops.layout import Layout
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Kernel, Plugin, PluginType
 from vaccel.resource import Resource
 from vaccel.rpc import address, arguments, codec, frames, messages, models
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
-from vaccel.rpc.codec import Match, Shape
+from vaccel.rpc.codec import Shape
+from vaccel.rpc.plan import Plan
 from vaccel.rpc.quick import QuickClient
-from vaccel.rpc.ttrpc import Kind
 
 if TYPE_CHECKING:
     from vaccel.session import Session
 
 _FEATURES = EMPTY_WRITE_ARGS
 _PLANS_KEPT = 256
-_QUICK_BELOW = 32 << 10
-
-
-@dataclass
-class _Plan:
-    """How a call with arguments of these types and sizes travels, and how its answer reads."""
-
-    template: frames.Template
-    zeros: list[Any]
-    """Memory for write arguments, which only 0.8 peers need to see; unused for pre-filled ones."""
-    dims: dict[str, Any]
-    match: Match = field(init=False)
-    layout: Layout = field(init=False)
-    outputs: Callable[[bytes], list[Any]] = field(init=False)
-    small: bool = False
-    """`match` and `outputs` serve to read the answer's frame as a whole."""
-
-    def expect(self, shape: Shape, results: Sequence[Any]) -> None:
-        """Further answers will be of `shape` and give arrays like `results`."""
-        self.match = Match(shape, Kind.RESPONSE)
-        self.layout = Layout(results)
-        self.outputs = self.layout.reader(self.match.size, self.match.offsets)
-        self.small = max(self.match.size, self.template.length) <= _QUICK_BELOW
 
 
 class _Link:
@@ -63,7 +38,6 @@ class _Link:
         self.sessions = 0
         self.resources: dict[int, tuple[int, int]] = {}
         """Resource id → id at the agent, and the number of sessions it is registered with."""
-        self.plans: dict[tuple[int, int, int], _Plan] = {}
 
 
 class _Remote(NamedTuple):
@@ -239,53 +213,77 @@ class RpcPlugin(Plugin):
 
     # -- operations ----------------------------------------------------------------------------
 
-    def _genop(self, op: Operation, session: Session, *values: Any) -> Any:
-        link, number = self._remotes.get(session) or self._remote(session)
-        if op.plain:
+    def bind(self, op: Operation, session: Session) -> Kernel:
+        return self._plain(op, session) if op.plain else self.find(op)
+
+    def _plain(self, op: Operation, session: Session) -> Kernel:
+        """A kernel that remembers, by the size of its arrays, how such calls travel."""
+        link, number = self._remote(session)
+        client, quick, timeout = link.client, link.client.quick, self._timeout
+        plans: dict[int, Plan] = {}
+
+        def kernel(session: Session, *values: Any) -> Any:
             # All arrays of such an operation are of one size.
-            key = (number, op.code, values[0].nbytes if values else 0)
-            plan = link.plans.get(key)
-            if plan is not None:
-                return self._again(op, link, plan, values)
+            size = values[0].nbytes if values else 0
+            plan = plans.get(size)
+            if plan is None:
+                return self._first(op, link, number, values, plans)
+            contents = (*values, *plan.zeros) if plan.zeros else values
+            answer: Any
+            if plan.small and timeout is None:
+                answer = quick("Genop", plan.template, contents, plan.match)
+                if type(answer) is bytearray:
+                    return plan.read(answer)
+            else:
+                answer = client.call("Genop", plan.template, contents, timeout, what=op.name)
+            shape, views = answer
+            if shape is not plan.match.shape:
+                return self._result(op, values, shape, views, plan)
+            return plan.results(views)
+
+        return kernel
+
+    def _first(
+        self,
+        op: Operation,
+        link: _Link,
+        number: int,
+        values: Sequence[Any],
+        plans: dict[int, Plan],
+    ) -> Any:
+        """A call with arrays of a size that was not seen before."""
+        plan, buffers = self._plan(op, link, number, values)
+        shape, views = self._send(op, link, plan, buffers)
+        result = self._result(op, values, shape, views, plan)
+        if len(views) == len(op.outputs) and len(buffers) >= len(values):
+            plan.expect(shape, op.values(result))
+            if len(plans) >= _PLANS_KEPT:
+                plans.clear()
+            plans[values[0].nbytes if values else 0] = plan
+        return result
+
+    def _genop(self, op: Operation, session: Session, *values: Any) -> Any:
+        link, number = self._remote(session)
         if op.resource is not None:
             values = self._with_id(op.resource, link, values)
         plan, buffers = self._plan(op, link, number, values)
-        call = link.client.call
-        shape, views = call("Genop", plan.template, buffers, self._timeout, what=op.name)
-        result = self._result(op, values, shape, views, plan)
-        if op.plain and len(views) == len(op.outputs) and len(buffers) >= len(values):
-            plan.expect(shape, op.values(result))
-            if len(link.plans) >= _PLANS_KEPT:
-                link.plans.clear()
-            link.plans[key] = plan
-        return result
+        shape, views = self._send(op, link, plan, buffers)
+        return self._result(op, values, shape, views, plan)
 
-    def _again(self, op: Operation, link: _Link, plan: _Plan, values: Sequence[Any]) -> Any:
-        """A call like one that was made before: only contents differ."""
-        contents = (*values, *plan.zeros) if plan.zeros else values
-        answer: Any
-        if plan.small and self._timeout is None:
-            answer = link.client.quick("Genop", plan.template, contents, plan.match)
-            if type(answer) is bytes:
-                results = plan.outputs(answer)
-                return results[0] if len(results) == 1 else tuple(results) or None
-        else:
-            answer = link.client.call("Genop", plan.template, contents, self._timeout, what=op.name)
-        shape, views = answer
-        if shape is not plan.match.shape:
-            return self._result(op, values, shape, views, plan)
-        results = plan.layout.over(views)
-        return results[0] if len(results) == 1 else tuple(results) or None
+    def _send(
+        self, op: Operation, link: _Link, plan: Plan, buffers: Sequence[Any]
+    ) -> tuple[Shape, list[memoryview]]:
+        return link.client.call("Genop", plan.template, buffers, self._timeout, what=op.name)
 
     @staticmethod
     def _result(
-        op: Operation, values: Sequence[Any], shape: Shape, views: list[memoryview], plan: _Plan
+        op: Operation, values: Sequence[Any], shape: Shape, views: list[memoryview], plan: Plan
     ) -> Any:
         return op.result(values, arguments.decode(shape.message.write_args, views), plan.dims)
 
     def _plan(
         self, op: Operation, link: _Link, number: int, values: Sequence[Any]
-    ) -> tuple[_Plan, list[Any]]:
+    ) -> tuple[Plan, list[Any]]:
         dims = op.check(values)[1] if op.resource is None else {}
         contents = Contents()
         empty = bool(link.features & EMPTY_WRITE_ARGS)
@@ -295,7 +293,7 @@ class RpcPlugin(Plugin):
         request = messages.GenopRequest(session_id=number, read_args=read, write_args=write)
         timeout = _nanoseconds(self._timeout)
         template = frames.request(messages.SERVICES[0], "Genop", request, contents.sizes, timeout)
-        return _Plan(template, contents.buffers[reads:], dims), contents.buffers
+        return Plan(template, contents.buffers[reads:], dims), contents.buffers
 
     def _with_id(self, place: int, link: _Link, values: Sequence[Any]) -> tuple[Any, ...]:
         known = self._resource_id(link, values[place])

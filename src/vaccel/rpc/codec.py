@@ -105,7 +105,7 @@ class Match:
             *((HEADER_SIZE + a, HEADER_SIZE + b, constant) for a, b, constant in others),
         ]
 
-    def fits(self, frame: bytes) -> bool:
+    def fits(self, frame: bytes | bytearray) -> bool:
         """`frame` (of our size) is one frame of the shape."""
         for start, stop, constant in self.constants:  # noqa: SIM110  (a generator costs more)
             if frame[start:stop] != constant:

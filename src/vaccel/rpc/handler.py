@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,11 +10,13 @@ from typing import Any, Protocol
 from vaccel import log
 from vaccel.error import FFIError
 from vaccel.rpc import frames, status
+from vaccel.rpc.address import Endpoint
 from vaccel.rpc.codec import Shape
 from vaccel.rpc.frames import Template
 from vaccel.rpc.messages import SERVICES
 from vaccel.rpc.status import RpcFailure
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Data
+from vaccel.rpc.watch import Watch
 
 Reply = tuple[Template, Sequence[Any]]
 Method = Callable[[Shape, list[memoryview]], Reply]
@@ -45,6 +48,18 @@ class Limits:
     threads: int = 32
     """Threads for slow requests, beyond one for each connection, for all connections together."""
     connections: int = 4096
+
+
+class Owner(Protocol):
+    """The server, as its connections see it."""
+
+    watch: Watch
+    limits: Limits
+    spare: threading.BoundedSemaphore
+    endpoint: Endpoint
+    stopping: bool
+
+    def ended(self, peer: Any) -> None: ...
 
 
 def method_of(shape: Shape) -> str:

@@ -14,36 +14,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from vaccel import log
 from vaccel.error import DeadlineExceeded, ProtocolError
 from vaccel.rpc import status, transport
-from vaccel.rpc.address import Endpoint
 from vaccel.rpc.codec import Decoder, Shape
-from vaccel.rpc.handler import Handler, Limits, Reply, failed, failure, method_of
+from vaccel.rpc.handler import Handler, Owner, Reply, failed, failure, method_of
 from vaccel.rpc.known import KnownFrames, Serve
 from vaccel.rpc.messages import METHODS, RpcRequest
 from vaccel.rpc.outbox import Outbox
 from vaccel.rpc.status import RpcFailure
 from vaccel.rpc.ttrpc import Connection, Event, Kind, Role
-from vaccel.rpc.watch import Watch
 
 _RESPONSE = bytes((Kind.RESPONSE, 0))
-
-
-class Owner(Protocol):
-    """The server, as its connections see it."""
-
-    watch: Watch
-    limits: Limits
-    spare: threading.BoundedSemaphore
-    endpoint: Endpoint
-    stopping: bool
-
-    def ended(self, peer: Peer) -> None: ...
 
 
 class Peer:
@@ -204,8 +189,14 @@ class Peer:
         token = object()
         self._claim[token] = True
         self.rounds += 1
-        self._watch.active(self._fd, self)
-        answer = self._serve(frame, serve)
+        watch = self._watch
+        watch.active[self._fd] = self
+        if watch.asleep:
+            watch.wake()
+        try:
+            answer = serve(frame)
+        except Exception as exc:
+            answer = _refusal(frame, exc)
         mine = self._claim.pop(token, False)
         if mine:
             self.rounds += 1
@@ -217,8 +208,7 @@ class Peer:
         try:
             return serve(frame)
         except Exception as exc:
-            template, contents = failed(exc)
-            return template.joined(frame[4:8], _RESPONSE, contents)
+            return _refusal(frame, exc)
 
     def _run_backlog(self) -> bool:
         """Run what was read; False if another thread reads now."""
@@ -247,7 +237,9 @@ class Peer:
         token = object()
         self._claim[token] = True
         self.rounds += 1
-        self._watch.active(self._fd, self)
+        self._watch.active[self._fd] = self
+        if self._watch.asleep:
+            self._watch.wake()
         return token
 
     def _reclaim(self, token: object) -> bool:
@@ -316,3 +308,8 @@ class Peer:
     def _not_sent(self, exc: OSError) -> None:
         log.debug("%s: answer not sent: %s", self._owner.endpoint, exc.strerror)
         self._disconnect()
+
+
+def _refusal(frame: bytes, exc: Exception) -> bytes:
+    template, contents = failed(exc)
+    return template.joined(frame[4:8], _RESPONSE, contents)

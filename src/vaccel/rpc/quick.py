@@ -10,7 +10,6 @@ from typing import Any
 
 from vaccel.config import Timeouts
 from vaccel.error import ConnectionLost
-from vaccel.rpc import transport
 from vaccel.rpc.client import Client
 from vaccel.rpc.codec import Match, Shape
 from vaccel.rpc.frames import Template
@@ -39,7 +38,7 @@ class QuickClient(Client):
 
     def quick(
         self, method: str, template: Template, contents: Sequence[Any], match: Match
-    ) -> bytes | tuple[Shape, list[memoryview]]:
+    ) -> bytearray | tuple[Shape, list[memoryview]]:
         """A small call whose answer is expected to fit `match`: the answer's whole frame.
 
         Where it does not, or the connection is busy with a slow call, the same as from `call`.
@@ -50,9 +49,12 @@ class QuickClient(Client):
         try:
             number = self._send_alone(template, contents)
             if number is not None:
-                data = self._sock.recv(transport.RECEIVE_SIZE)
-                if data[4:8] == number and len(data) == match.size and match.fits(data):
-                    return data
+                # Memory of its own, which the result can keep.
+                frame = bytearray(match.size)
+                count = self._sock.recv_into(frame)
+                if count == match.size and frame[4:8] == number and match.fits(frame):
+                    return frame
+                data = bytes(frame[:count])
                 event = self._answer_to(int.from_bytes(number, "big"), data)
         except BaseException as exc:
             self._broken(exc)

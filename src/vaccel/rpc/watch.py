@@ -47,14 +47,16 @@ class Watch:
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wakeup, select.EPOLLIN)
         self._watched: dict[int, Watched] = {}
-        self._active: dict[int, Watched] = {}
+        self.active: dict[int, Watched] = {}
+        """Connections that have run a request of late, by descriptor. Who runs one enters itself,
+        and wakes the watch if it is `asleep`."""
         self._seen: dict[int, int] = {}
         """Connection → its rounds at the last look."""
         self._slow: dict[int, int] = {}
         """Connection → its rounds when its slow request was noticed."""
         self._waiting: dict[int, Watched] = {}
         """Connections with something to do that no thread was free for."""
-        self._asleep = False
+        self.asleep = False
         self._deadlines: dict[Any, tuple[float, Callable[[], None]]] = {}
         self._next_deadline = float("inf")
         self._lock = threading.Lock()
@@ -68,15 +70,9 @@ class Watch:
 
     def remove(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None:
-            self._active.pop(fd, None)
+            self.active.pop(fd, None)
             with contextlib.suppress(OSError, ValueError):  # ValueError: stopped before
                 self._epoll.unregister(fd)
-
-    def active(self, fd: int, connection: Watched) -> None:
-        """`connection` has begun to run requests; called for each, so it must be cheap."""
-        self._active[fd] = connection
-        if self._asleep:
-            self._wake()
 
     def deadline(self, key: Any, at: float, expire: Callable[[], None]) -> None:
         """Call expire() at time `at` unless `settle(key)` comes first."""
@@ -86,7 +82,7 @@ class Watch:
             if earlier:
                 self._next_deadline = at
         if earlier:
-            self._wake()
+            self.wake()
 
     def settle(self, key: Any) -> bool:
         """The call is answered; False if its deadline came first."""
@@ -94,13 +90,13 @@ class Watch:
 
     def stop(self) -> None:
         self._stopped = True
-        self._wake()
+        self.wake()
         self._thread.join()
         self._epoll.close()
         os.close(self._wakeup)
 
-    def _wake(self) -> None:
-        self._asleep = False
+    def wake(self) -> None:
+        self.asleep = False
         os.eventfd_write(self._wakeup, 1)
 
     # -- the thread ----------------------------------------------------------------------------
@@ -123,10 +119,10 @@ class Watch:
             self._expire()
 
     def _timeout(self) -> float | None:
-        self._asleep = not self._active and not self._waiting
-        if self._active:  # entered between the two looks
-            self._asleep = False
-        tick = float("inf") if self._asleep else TICK
+        self.asleep = not self.active and not self._waiting
+        if self.active:  # entered between the two looks
+            self.asleep = False
+        tick = float("inf") if self.asleep else TICK
         timeout = min(tick, self._next_deadline - time.monotonic())
         # A day is as good as what epoll can count to.
         return None if timeout == float("inf") else min(max(timeout, 0.0), 86_400.0)
@@ -155,16 +151,16 @@ class Watch:
 
     def _look(self) -> None:
         """Watch the data of connections that have run one request since the last look."""
-        for fd, connection in list(self._active.items()):
+        for fd, connection in list(self.active.items()):
             rounds = connection.rounds
             if self._seen.get(fd) != rounds:
                 self._seen[fd] = rounds
                 continue
             # No change for a whole tick: the connection rests, or is busy with a slow request.
-            self._active.pop(fd, None)
+            self.active.pop(fd, None)
             del self._seen[fd]
             if connection.rounds != rounds:
-                self._active[fd] = connection  # it began another one just now
+                self.active[fd] = connection  # it began another one just now
             elif rounds % 2 and connection.pending:
                 self._waiting[fd] = connection
             elif rounds % 2:
