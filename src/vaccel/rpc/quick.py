@@ -21,8 +21,7 @@ _UNARY = bytes((Kind.REQUEST, 0))
 # Threads that make quick calls take the connection in turns. Switching threads costs more than such
 # a call, so one keeps the connection for a while, as long as it comes back for it at once.
 _TURN = 0.002
-_GLANCE = 0.001  # after which the next in line looks whether the connection is free
-_DOZE = 0.1  # and the others
+_GLANCE = 0.001  # times the place in the line: when to look whether the connection is free
 
 
 class QuickClient(Client):
@@ -73,7 +72,7 @@ class QuickClient(Client):
         mine.acquire()
         self._line.append(mine)
         stream = -1
-        while not mine.acquire(timeout=_GLANCE if self._is_next(mine) else _DOZE):
+        while not mine.acquire(timeout=_GLANCE * self._place(mine)):
             if self._read_lock.acquire(False):
                 free = True  # its holder has not come back
             elif stream == self._stream or self._lost is not None:
@@ -91,11 +90,12 @@ class QuickClient(Client):
             return free
         return True
 
-    def _is_next(self, mine: threading.Lock) -> bool:
+    def _place(self, mine: threading.Lock) -> int:
+        """In the line, from 1."""
         try:
-            return self._line[0] is mine
-        except IndexError:
-            return True
+            return self._line.index(mine) + 1
+        except (ValueError, RuntimeError):  # it is passed on to us, or the line moves just now
+            return 1
 
     def _pass_on(self) -> None:
         """Give the read lock, which we hold, to the next in line."""
