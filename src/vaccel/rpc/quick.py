@@ -71,6 +71,17 @@ class QuickClient(Client):
         mine = threading.Lock()
         mine.acquire()
         self._line.append(mine)
+        try:
+            return self._wait_in_line(mine)
+        except BaseException:  # from a signal handler: the lock must not be passed on to nobody
+            try:
+                self._line.remove(mine)
+            except ValueError:
+                mine.acquire(timeout=_GLANCE)  # unless it was before the signal
+                self._pass_on()
+            raise
+
+    def _wait_in_line(self, mine: threading.Lock) -> bool:
         stream = -1
         while not mine.acquire(timeout=_GLANCE * self._place(mine)):
             if self._read_lock.acquire(False):
