@@ -120,7 +120,7 @@ def test_raw_floats_are_float32(values):
     assert bytes(arg.view()) == np.array([*values, 0.5], "<f4").tobytes()
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+@given(st.text().map(lambda text: text.replace("\0", "")))
 def test_text_is_utf8_with_a_closing_nul(text):
     for type in (ArgType.RAW, ArgType.STRING):
         arg = Arg(text, type)
