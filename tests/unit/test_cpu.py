@@ -142,7 +142,7 @@ def test_addition_is_that_of_float32(session: Session) -> None:
         # The sum of two float32 is exact enough in double to round once.
         with np.errstate(over="ignore", invalid="ignore"):
             expected = (a.astype(F8) + b.astype(F8)).astype(F4)
-        assert np.array_equal(session.fpga_vadd(a, b), expected, equal_nan=True)
+            assert np.array_equal(session.fpga_vadd(a, b), expected, equal_nan=True)
 
     check()
 

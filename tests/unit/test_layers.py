@@ -25,6 +25,7 @@ LAYERS = (
     ("vaccel.resource", "vaccel.genop"),
     ("vaccel.runtime",),
     ("vaccel.plugin",),
+    ("vaccel.rpc.link",),
     ("vaccel.rpc.quick", "vaccel.rpc.server"),
     ("vaccel.rpc.client", "vaccel.rpc.peer"),
     (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from vaccel import log
 from vaccel.config import Config, Timeouts
@@ -19,6 +19,7 @@ from vaccel.resource import Resource
 from vaccel.rpc import address, arguments, codec, frames, messages, models
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
 from vaccel.rpc.codec import Shape
+from vaccel.rpc.link import Link, Remote
 from vaccel.rpc.plan import Plan
 from vaccel.rpc.quick import QuickClient
 
@@ -27,24 +28,6 @@ if TYPE_CHECKING:
 
 _FEATURES = EMPTY_WRITE_ARGS
 _PLANS_KEPT = 256
-
-
-class _Link:
-    """The connection to one agent, and the sessions that use it."""
-
-    def __init__(self, client: QuickClient) -> None:
-        self.client = client
-        self.features = 0
-        self.sessions = 0
-        self.resources: dict[int, tuple[int, int]] = {}
-        """Resource id → id at the agent, and the number of sessions it is registered with."""
-
-
-class _Remote(NamedTuple):
-    """A session's other half."""
-
-    link: _Link
-    id: int
 
 
 class RpcPlugin(Plugin):
@@ -64,9 +47,9 @@ class RpcPlugin(Plugin):
         self._timeouts: Timeouts = config.timeouts
         self._timeout = config.timeouts.operation
         self._lock = threading.Lock()
-        self._links: dict[str, _Link] = {}
+        self._links: dict[str, Link] = {}
         self._connecting: dict[str, threading.Lock] = {}
-        self._remotes: dict[Session, _Remote] = {}
+        self._remotes: dict[Session, Remote] = {}
 
     def close(self) -> None:
         with self._lock:
@@ -94,7 +77,7 @@ class RpcPlugin(Plugin):
             self._release(link)
             raise
         link.features = answer.features
-        self._remotes[session] = _Remote(link, answer.session_id)
+        self._remotes[session] = Remote(link, answer.session_id)
         session.remote_id = answer.session_id
         log.debug("[%s] New session %d", self.name, answer.session_id)
 
@@ -115,28 +98,34 @@ class RpcPlugin(Plugin):
         finally:
             self._release(remote.link)
 
-    def _remote(self, session: Session) -> _Remote:
+    def _remote(self, session: Session) -> Remote:
         try:
             return self._remotes[session]
         except KeyError:
             raise SessionClosed(f"session {session.id} is not open at an agent") from None
 
-    def _link(self, endpoint: str) -> _Link:
+    def _link(self, endpoint: str) -> Link:
         """The connection to `endpoint`; a lost one is replaced."""
         key = str(address.parse(endpoint))
         with self._lock:
             connecting = self._connecting.setdefault(key, threading.Lock())
         # Sessions to the same agent wait for one connection, those to other agents do not.
         with connecting:
-            link = self._links.get(key)
-            if link is None or not link.client.alive:
-                link = _Link(QuickClient(endpoint, self._timeouts))
+            with self._lock:
+                link = self._links.get(key)
+                if link is not None:
+                    link.sessions += 1  # before a look at it, so that nobody closes it meanwhile
+            if link is not None:
+                if link.client.alive:
+                    return link
+                self._release(link)
+            link = Link(QuickClient(endpoint, self._timeouts))
+            link.sessions = 1
             with self._lock:
                 self._links[key] = link
-                link.sessions += 1
-        return link
+            return link
 
-    def _release(self, link: _Link) -> None:
+    def _release(self, link: Link) -> None:
         with self._lock:
             link.sessions -= 1
             if link.sessions:
@@ -148,7 +137,7 @@ class RpcPlugin(Plugin):
         link.client.close()
 
     def _control(
-        self, link: _Link, method: str, request: Any, contents: Contents | None = None
+        self, link: Link, method: str, request: Any, contents: Contents | None = None
     ) -> Any:
         timeout = self._timeouts.control
         answer, _ = self._call(link, method, request, contents or Contents(), timeout)
@@ -156,7 +145,7 @@ class RpcPlugin(Plugin):
 
     @staticmethod
     def _call(
-        link: _Link, method: str, request: Any, contents: Contents, timeout: float | None
+        link: Link, method: str, request: Any, contents: Contents, timeout: float | None
     ) -> tuple[Any, list[memoryview]]:
         template = frames.request(
             messages.SERVICES[0], method, request, contents.sizes, _nanoseconds(timeout)
@@ -168,6 +157,10 @@ class RpcPlugin(Plugin):
 
     def register(self, session: Session, resource: Resource) -> None:
         link, number = self._remote(session)
+        with link.registering:
+            self._register(link, number, resource)
+
+    def _register(self, link: Link, number: int, resource: Resource) -> None:
         known, users = link.resources.get(resource.id, (0, 0))
         request = messages.RegisterResourceRequest(
             resource_type=int(resource.type), session_id=number, resource_id=known
@@ -187,9 +180,10 @@ class RpcPlugin(Plugin):
 
     def unregister(self, session: Session, resource: Resource) -> None:
         link, number = self._remote(session)
-        known, users = link.resources.pop(resource.id, (0, 0))
-        if users > 1:
-            link.resources[resource.id] = (known, users - 1)
+        with link.registering:
+            known, users = link.resources.pop(resource.id, (0, 0))
+            if users > 1:
+                link.resources[resource.id] = (known, users - 1)
         if known and link.client.alive:
             request = messages.UnregisterResourceRequest(resource_id=known, session_id=number)
             self._control(link, "UnregisterResource", request)
@@ -202,7 +196,7 @@ class RpcPlugin(Plugin):
         resource.update([codec.bulk(blob.data, views) for blob in answer.blobs])
 
     @staticmethod
-    def _resource_id(link: _Link, resource: Any) -> int:
+    def _resource_id(link: Link, resource: Any) -> int:
         known, _ = link.resources.get(resource.id, (0, 0))
         if not known:
             raise NotFound(
@@ -246,7 +240,7 @@ class RpcPlugin(Plugin):
     def _first(
         self,
         op: Operation,
-        link: _Link,
+        link: Link,
         number: int,
         values: Sequence[Any],
         plans: dict[int, Plan],
@@ -271,7 +265,7 @@ class RpcPlugin(Plugin):
         return self._result(op, values, shape, views, plan)
 
     def _send(
-        self, op: Operation, link: _Link, plan: Plan, buffers: Sequence[Any]
+        self, op: Operation, link: Link, plan: Plan, buffers: Sequence[Any]
     ) -> tuple[Shape, list[memoryview]]:
         return link.client.call("Genop", plan.template, buffers, self._timeout, what=op.name)
 
@@ -282,7 +276,7 @@ class RpcPlugin(Plugin):
         return op.result(values, arguments.decode(shape.message.write_args, views), plan.dims)
 
     def _plan(
-        self, op: Operation, link: _Link, number: int, values: Sequence[Any]
+        self, op: Operation, link: Link, number: int, values: Sequence[Any]
     ) -> tuple[Plan, list[Any]]:
         dims = op.check(values)[1] if op.resource is None else {}
         contents = Contents()
@@ -295,7 +289,7 @@ class RpcPlugin(Plugin):
         template = frames.request(messages.SERVICES[0], "Genop", request, contents.sizes, timeout)
         return Plan(template, contents.buffers[reads:], dims), contents.buffers
 
-    def _with_id(self, place: int, link: _Link, values: Sequence[Any]) -> tuple[Any, ...]:
+    def _with_id(self, place: int, link: Link, values: Sequence[Any]) -> tuple[Any, ...]:
         known = self._resource_id(link, values[place])
         return (*values[:place], known, *values[place + 1 :])
 

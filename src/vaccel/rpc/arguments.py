@@ -99,6 +99,9 @@ def gather(parts: Sequence[Data]) -> tuple[int, list[WireArg], list[WireArg]]:
                     raise InvalidArgument("a new argument before the last part of the one before")
                 else:
                     lists[which].extend(decode([arg], views))
+    total = sum(arg.size for args in lists for arg in args)
+    if total > DEFAULT_LIMIT:
+        raise ResourceExhausted(f"arguments of {total} bytes, the limit is {DEFAULT_LIMIT}")
     if any(partial):
         raise InvalidArgument("the stream ended before the last part of an argument")
     return session_id, *lists

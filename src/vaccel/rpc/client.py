@@ -99,37 +99,53 @@ class Client:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = Waiter()
-        with self._send_lock:
-            if self._lost is not None:
-                self._check()
-            stream = self._stream
-            self._stream = stream + 2
-            self._pending[stream] = waiter
-            self._plain = False
-            try:
-                if deadline is not None or self._send_limit.seconds is not None:
-                    self._send_limit.set(deadline)
-                flags = Flag.REMOTE_OPEN if parts else 0
-                frame = template.frame(stream, Kind.REQUEST, flags, contents)
-                transport.send(self._sock, template.length, frame)
-                if parts:
-                    self._send_parts(stream, parts)
-            except BlockingIOError:
-                # Part of a frame is out, so nothing more can be said on this connection.
-                self._lose(DeadlineExceeded(f"{self.endpoint} took no data within {timeout} s"))
-            except BaseException as exc:
-                self._broken(exc)
+        stream = 0
         try:
+            if not self._send_lock.acquire(timeout=-1 if timeout is None else timeout):
+                raise DeadlineExceeded
+            try:
+                self._check()
+                stream = self._stream
+                self._stream = stream + 2
+                self._pending[stream] = waiter
+                self._plain = False
+                self._send(stream, template, contents, parts, deadline)
+            finally:
+                self._send_lock.release()
             event = self._wait(waiter, deadline)
-        except DeadlineExceeded:
+        except BaseException as exc:
+            # Whoever fails here may have been woken to read just now, and wakes another one.
             self._pending.pop(stream, None)
-            self._wake_next()  # we may have been woken to read just now
-            raise DeadlineExceeded(
-                f"{what or method}: no answer from {self.endpoint} within {timeout} s"
-            ) from None
-        finally:
-            self._pending.pop(stream, None)
+            self._wake_next()
+            if isinstance(exc, DeadlineExceeded) and self._lost is None:
+                raise DeadlineExceeded(
+                    f"{what or method}: no answer from {self.endpoint} within {timeout} s"
+                ) from None
+            raise
+        self._pending.pop(stream, None)
         return self._decode(method, event)
+
+    def _send(
+        self,
+        stream: int,
+        template: Template,
+        contents: Sequence[Any],
+        parts: Sequence[tuple[Template, Sequence[Any]]],
+        deadline: float | None,
+    ) -> None:
+        if deadline is not None or self._send_limit.seconds is not None:
+            self._send_limit.set(deadline)
+        flags = Flag.REMOTE_OPEN if parts else 0
+        frame = template.frame(stream, Kind.REQUEST, flags, contents)
+        try:
+            transport.send(self._sock, template.length, frame)
+            if parts:
+                self._send_parts(stream, parts)
+        except BlockingIOError:
+            # Part of a frame is out, so nothing more can be said on this connection.
+            self._lose(DeadlineExceeded(f"{self.endpoint} took no data within the time limit"))
+        except BaseException as exc:
+            self._broken(exc)
 
     def _decode(self, method: str, event: Event) -> tuple[Shape, list[memoryview]]:
         if event.excess:

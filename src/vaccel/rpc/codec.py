@@ -25,6 +25,7 @@ _MARKER_SIZE = len(_MARKER) + 4  # longer than INLINE, so no content is taken fo
 SKELETON_LIMIT = 4 << 20
 """Bytes of structure in one message, bulk contents not counted."""
 _SHAPES_KEPT = 64
+_LARGEST_KEPT = 64 << 10
 _SHAPES_PER_LENGTH = 8
 
 
@@ -154,6 +155,8 @@ class Decoder:
         return shape
 
     def _keep(self, key: tuple[int, str], shape: Shape) -> None:
+        if sum(len(constant) for _, _, constant in shape.constants) > _LARGEST_KEPT:
+            return
         if len(self._shapes) >= _SHAPES_KEPT:
             self._shapes.clear()
         shapes = self._shapes.setdefault(key, [])

@@ -26,7 +26,7 @@ from vaccel.rpc.known import KnownFrames, Serve
 from vaccel.rpc.messages import METHODS, RpcRequest
 from vaccel.rpc.outbox import Outbox
 from vaccel.rpc.status import RpcFailure
-from vaccel.rpc.ttrpc import Connection, Event, Kind, Role
+from vaccel.rpc.ttrpc import LARGE, Connection, Event, Kind, Role
 
 _RESPONSE = bytes((Kind.RESPONSE, 0))
 
@@ -79,7 +79,7 @@ class Peer:
                 last = self._threads == 0
             if last:  # nobody uses the socket any more
                 self._disconnect()
-                self._watch.remove(self._fd)
+                self._watch.remove(self._fd, self)
                 self._sock.close()
                 self._owner.ended(self)
 
@@ -127,6 +127,8 @@ class Peer:
         except RuntimeError as exc:
             # Nobody reads any more. The client would wait for ever, so it is told.
             log.error("%s: %s; connection closed", self._owner.endpoint, exc)
+            with self._state_lock:
+                self._readers -= 1
             self._owner.spare.release()
             self._disconnect()
         return True
@@ -222,7 +224,10 @@ class Peer:
                 self._outbox.gather(self._serve(*work))
                 continue
             reply = self._answer(work)
-            if not self._backlog and not self._outbox.gathered:
+            # A large answer may have to wait for the client, which may itself be sending: somebody
+            # must read meanwhile, so it goes out under the eyes of the watch.
+            large = reply is not None and reply[0].length > LARGE
+            if not self._backlog and not self._outbox.gathered and not large:
                 # Before the answer goes out: what the client sends next is ours to read.
                 mine = self._reclaim(token)
                 self._send(work.stream, reply)

@@ -79,6 +79,8 @@ class QuickClient(Client):
             except ValueError:
                 mine.acquire(timeout=_GLANCE)  # unless it was before the signal
                 self._pass_on()
+                if self._pending:
+                    self._wake_next()
             raise
 
     def _wait_in_line(self, mine: threading.Lock) -> bool:

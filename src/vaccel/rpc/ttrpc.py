@@ -184,6 +184,7 @@ class Connection:
         self.reader = Reader(role, limit)
         self._last = 0
         self._streams: dict[int, _Stream] = {}
+        self._streamed = 0
 
     @property
     def between(self) -> bool:
@@ -246,6 +247,7 @@ class Connection:
         if len(self._streams) >= MAX_OPEN_STREAMS:
             raise ProtocolError(f"more than {MAX_OPEN_STREAMS} streams begun and not ended")
         self._streams[frame.stream] = _Stream(frame.data)
+        self._streamed += len(frame.data) + _PART_COST
         return None
 
     def _data(self, frame: Frame) -> Event | None:
@@ -254,16 +256,22 @@ class Connection:
             if 0 < frame.stream <= self._last and frame.stream % 2:
                 return None  # late data of a stream that was already answered
             raise ProtocolError(f"data on stream {frame.stream}, which was never opened")
-        stream.size += len(frame.data) + frame.excess + _PART_COST
-        if stream.size > self._limit:
-            del self._streams[frame.stream]
+        cost = len(frame.data) + frame.excess + _PART_COST
+        stream.size += cost
+        self._streamed += cost
+        # All streams together may hold what one message may.
+        if self._streamed > self._limit:
+            self._forget(frame.stream)
             return Event(frame.stream, b"", (), stream.size)
         if not frame.flags & Flag.NO_DATA:
             stream.parts.append(frame.data)
         if not frame.flags & Flag.REMOTE_CLOSED:
             return None
-        del self._streams[frame.stream]
+        self._forget(frame.stream)
         return Event(frame.stream, stream.request, tuple(stream.parts))
+
+    def _forget(self, number: int) -> None:
+        self._streamed -= self._streams.pop(number).size
 
 
 class _Stream:
@@ -272,4 +280,4 @@ class _Stream:
     def __init__(self, request: Data) -> None:
         self.request = request
         self.parts: list[Data] = []
-        self.size = 0
+        self.size = len(request) + _PART_COST

@@ -68,8 +68,9 @@ class Watch:
         self._watched[fd] = connection
         self._epoll.register(fd, _HANG_UP)
 
-    def remove(self, fd: int) -> None:
-        if self._watched.pop(fd, None) is not None:
+    def remove(self, fd: int, connection: Watched) -> None:
+        # By now the descriptor may be that of a later connection.
+        if self._watched.get(fd) is connection and self._watched.pop(fd, None) is not None:
             self.active.pop(fd, None)
             with contextlib.suppress(OSError, ValueError):  # ValueError: stopped before
                 self._epoll.unregister(fd)
@@ -89,14 +90,17 @@ class Watch:
         return self._deadlines.pop(key, None) is not None
 
     def stop(self) -> None:
-        self._stopped = True
         self.wake()
+        self._stopped = True
+        os.eventfd_write(self._wakeup, 1)
         self._thread.join()
         self._epoll.close()
         os.close(self._wakeup)
 
     def wake(self) -> None:
         self.asleep = False
+        if self._stopped:
+            return
         os.eventfd_write(self._wakeup, 1)
 
     # -- the thread ----------------------------------------------------------------------------
@@ -138,7 +142,7 @@ class Watch:
         if events & _GONE:
             # The event may be that of an earlier connection with this descriptor.
             if _is_gone(fd) and self._watched.get(fd) is connection:
-                self.remove(fd)  # the kernel would report it again and again
+                self.remove(fd, connection)  # the kernel would report it again and again
                 connection.hung_up()
         else:
             self._change(fd, _HANG_UP)
@@ -159,7 +163,7 @@ class Watch:
             # No change for a whole tick: the connection rests, or is busy with a slow request.
             self.active.pop(fd, None)
             del self._seen[fd]
-            if connection.rounds != rounds:
+            if connection.rounds != rounds and self._watched.get(fd) is connection:
                 self.active[fd] = connection  # it began another one just now
             elif rounds % 2 and connection.pending:
                 self._waiting[fd] = connection
