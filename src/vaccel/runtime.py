@@ -31,7 +31,6 @@ class Runtime:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.pid = os.getpid()
         self.profiler = profiling.Profiler("vaccel", enabled=config.profiling_enabled)
         self.plugins: list[Plugin] = []
         self.session_ids = itertools.count(1)

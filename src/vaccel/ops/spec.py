@@ -56,7 +56,6 @@ class Operation:
         self._steps = sorted(steps, key=lambda s: getattr(s[2], "count", None) is not None)
         self.resource = next((i for i, _, kind in steps if isinstance(kind, ResourceRef)), None)
         """Which input is a resource, if one is."""
-        self._inout = next((i for i, _, kind in steps if isinstance(kind, InOut)), None)
         arrays = [k for k in (*self.inputs.values(), *self.outputs.values()) if type(k) is Array]
         self.plain = len(arrays) == len(self.inputs) + len(self.outputs)
         """Nothing but arrays in and out: sizes alone decide whether a call fits."""
@@ -172,14 +171,6 @@ class Operation:
             if kind.variadic and kind.writes:
                 args += map(to_wire_as_room, given[name])
         return args
-
-    def prefilled(self, checked: Sequence[Any]) -> list[WireArg]:
-        """The write arguments whose memory the caller gives."""
-        if self._inout is not None:
-            return [self.outputs[self.wire_outputs[0]].to_wire(checked[self._inout])]
-        return (
-            [] if self._filled is None else [to_wire_as_room(arg) for arg in checked[self._filled]]
-        )
 
     def result(self, checked: Sequence[Any], write: Sequence[WireArg], dims: Dims) -> Any:
         """The result from the filled write arguments of an answer."""

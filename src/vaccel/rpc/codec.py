@@ -26,6 +26,9 @@ SKELETON_LIMIT = 4 << 20
 """Bytes of structure in one message, bulk contents not counted."""
 _SHAPES_KEPT = 64
 _LARGEST_KEPT = 64 << 10
+
+SMALL_FRAME = 32 << 10
+"""Up to here frames are matched as a whole; above it, parsing costs little beside the data."""
 _SHAPES_PER_LENGTH = 8
 
 

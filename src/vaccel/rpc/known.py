@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vaccel.rpc.codec import Match, Shape
+from vaccel.rpc.codec import SMALL_FRAME, Match, Shape
 from vaccel.rpc.ttrpc import HEADER_SIZE, Kind
 
 Serve = Callable[[bytes], bytes]
 """From a request's frame to its answer's."""
 
-_LARGEST = 32 << 10  # above it, parsing costs little beside the data
 _SIZES_KEPT = 64
 _SHAPES_PER_SIZE = 8
 
@@ -49,7 +48,7 @@ class KnownFrames:
 
     def remember(self, shape: Shape, length: int) -> None:
         """Serve the next requests of `shape`, with `length` bytes of data, as whole frames."""
-        if shape.quick is None or length > _LARGEST:
+        if shape.quick is None or length > SMALL_FRAME:
             return
         match = Match(shape, Kind.REQUEST)
         known = self._by_size.get(match.size, ())

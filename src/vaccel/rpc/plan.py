@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vaccel.ops.layout import Layout
-from vaccel.rpc.codec import Match, Shape
+from vaccel.rpc.codec import SMALL_FRAME, Match, Shape
 from vaccel.rpc.frames import Template
 from vaccel.rpc.ttrpc import Kind
-
-_LARGEST = 32 << 10  # above it, parsing costs little beside the data
 
 
 @dataclass
@@ -33,7 +31,7 @@ class Plan:
         self.match = Match(shape, Kind.RESPONSE)
         self.layout = Layout(results)
         self.read = self.layout.reader(self.match.offsets)
-        self.small = max(self.match.size, self.template.length) <= _LARGEST
+        self.small = max(self.match.size, self.template.length) <= SMALL_FRAME
 
     def results(self, views: Sequence[memoryview]) -> Any:
         """As `read`, from the contents of a parsed answer."""
