@@ -105,6 +105,12 @@ class PluginError(_Classed):
     ERRNO = errno.ENOEXEC
 
 
+class DeviceError(_Classed):
+    """An accelerator is absent, does not answer, or failed."""
+
+    ERRNO = errno.ENODEV
+
+
 class InternalError(_Classed):
     """A kernel raised an exception of its own."""
 
@@ -125,6 +131,7 @@ _BY_ERRNO: dict[int, type[_Classed]] = {
         ProtocolError,
         SessionClosed,
         PluginError,
+        DeviceError,
         InternalError,
     )
 }

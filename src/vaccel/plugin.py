@@ -137,6 +137,7 @@ class Plugin:
 BUILT_IN = {
     "cpu": "vaccel.plugins.cpu:plugin",
     "noop": "vaccel.plugins.noop:plugin",
+    "pynq": "vaccel.plugins.pynq:plugin",
     "rpc": "vaccel.plugins.rpc:plugin",
     "vsock": "vaccel.plugins.rpc:vsock",
 }

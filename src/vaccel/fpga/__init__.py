@@ -1,0 +1,1 @@
+"""The FPGA: register map, kernels, devices and drivers."""

@@ -1,0 +1,1 @@
+"""The kernels as hardware, in Amaranth; needs the extra `sim`."""
