@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints-dev.txt src/vaccel/_version.py
 
-.PHONY: help demo test test-protobuf test-armhf bench format clean
+.PHONY: help demo test test-cocotb test-pynq test-protobuf test-armhf test-fp32 bench format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -15,8 +15,19 @@ test: .venv/.dev ## install, then everything CI runs: format, lint, types, all t
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+	$(MAKE) test-cocotb
+	$(MAKE) test-pynq
 	$(MAKE) test-protobuf
 	$(MAKE) test-armhf
+
+test-cocotb: .venv/.dev ## the kernels against AXI models of cocotbext-axi
+	PYTHON=$(PYTHON) tools/cocotb_tests.sh
+
+test-pynq: .venv/.dev ## stock pynq, as on the board, against the simulated fabric
+	PYTHON=$(PYTHON) tools/pynq_tests.sh
+
+test-fp32: .venv/.dev ## 100 million pairs through the floating-point units
+	$(BIN)/python tools/fp32_soak.py
 
 test-protobuf: .venv/.dev ## protocol, agent and unit tests on three releases of protobuf
 	PYTHON=$(PYTHON) tools/protobuf_matrix.sh
@@ -24,8 +35,9 @@ test-protobuf: .venv/.dev ## protocol, agent and unit tests on three releases of
 test-armhf: .venv/.dev ## the same tests, and an agent, on an emulated 32-bit ARM
 	tools/armhf.sh
 
-bench: .venv/.installed ## measure remote calls against raw sockets
+bench: .venv/.installed ## measure remote calls against raw sockets, and the simulated board
 	$(BIN)/python benchmarks/remote.py
+	$(BIN)/python benchmarks/fpga.py
 
 format: .venv/.dev ## put the source into its one format
 	$(BIN)/ruff format .
@@ -41,9 +53,9 @@ clean: ## remove everything the targets above made
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python $(INPUTS)
-	$(BIN)/pip install --quiet -c constraints-dev.txt -e .
+	$(BIN)/pip install --quiet -c constraints-dev.txt -e '.[sim]'
 	@touch $@
 
 .venv/.dev: .venv/bin/python $(INPUTS)
-	$(BIN)/pip install --quiet -c constraints-dev.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints-dev.txt -e '.[dev,sim,synth]'
 	@touch .venv/.installed $@

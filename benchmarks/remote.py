@@ -7,45 +7,14 @@ on a quiet one. See docs/performance.md for how each is measured.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import google.protobuf
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import vaccel
-from benchmarks import measures
-from benchmarks.measures import QUICK, THOROUGH, Effort, Figures
-
-
-class Figure(NamedTuple):
-    key: str
-    what: str
-    most: float | None = None
-    """The limit, where less is better."""
-    least: float | None = None
-    """The limit, where more is better."""
-    aim: float | None = None
-
-    def verdict(self, value: float) -> str:
-        """'missed', 'ok', or 'aim met'; '' where there is no limit."""
-        limit = self.most if self.most is not None else self.least
-        if limit is None:
-            return ""
-        sign = 1 if self.most is not None else -1
-        if sign * value > sign * limit:
-            return "missed"
-        return "aim met" if self.aim is not None and sign * value <= sign * self.aim else "ok"
-
+from benchmarks import figures, measures
+from benchmarks.figures import Figure, Part
 
 FIGURES = (
     Figure("small_call_ratio", "remote vadd of 5 / raw echo of the same bytes", 2.2, aim=1.6),
@@ -72,7 +41,7 @@ FIGURES = (
     Figure("per_session_kb", "agent: memory for an idle connected session", 100),
 )
 
-PARTS: tuple[tuple[Callable[[Effort], Figures], tuple[str, ...]], ...] = (
+PARTS: tuple[Part, ...] = (
     (measures.small_call, ("small_call_", "echo_")),
     (measures.local, ("local_", "numpy_", "plain_")),
     (measures.pipelined, ("pipelined_", "serial_")),
@@ -82,74 +51,15 @@ PARTS: tuple[tuple[Callable[[Effort], Figures], tuple[str, ...]], ...] = (
     (measures.idle, ("agent_start_", "agent_idle_")),
     (measures.sessions, ("per_session_",)),
 )
-"""Each measurement with the beginnings of the keys that it yields."""
-
-
-def measure(keys: list[str], effort: Effort) -> Figures:
-    """The figures `keys` and those measured with them; all if `keys` is empty."""
-    figures: Figures = {}
-    vaccel.bootstrap(vaccel.Config(plugins="cpu", log_level=1))
-    try:
-        for part, prefixes in PARTS:
-            if not keys or any(key.startswith(prefixes) for key in keys):
-                figures |= part(effort)
-    finally:
-        vaccel.cleanup()
-    return {f.key: figures[f.key] for f in FIGURES if f.key in figures}
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "protobuf": google.protobuf.__version__,
-    }
-
-
-def table(figures: Figures) -> str:
-    lines = [f"{'figure':24} {'value':>10} {'must be':>8} {'aim':>6}  verdict"]
-    for figure in FIGURES:
-        if figure.key in figures:
-            value = figures[figure.key]
-            limit = f"≤ {figure.most:g}" if figure.most is not None else ""
-            limit = f"≥ {figure.least:g}" if figure.least is not None else limit
-            aim = "" if figure.aim is None else f"{figure.aim:g}"
-            line = f"{figure.key:24} {value:>10.4g} {limit:>8} {aim:>6}  {figure.verdict(value):8}"
-            lines.append(f"{line} {figure.what}")
-    return "\n".join(lines)
-
-
-def arguments() -> argparse.Namespace:
-    keys = [figure.key for figure in FIGURES]
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is missed")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, rougher figures")
-    parser.add_argument("--only", nargs="+", choices=keys, default=[], metavar="KEY",
-                        help=f"measure these: {', '.join(keys)}")  # fmt: skip
-    return parser.parse_args()
 
 
 def main() -> int:
-    options = arguments()
-    # As for Ctrl-C: unwind, so that no process is left.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    figures = measure(options.only, QUICK if options.quick else THOROUGH)
-    if options.json:
-        print(json.dumps({**figures, **machine()}, indent=2))
-    else:
-        print(table(figures))
-    missed = [f.key for f in FIGURES if f.key in figures and f.verdict(figures[f.key]) == "missed"]
-    if missed:
-        print(f"missed: {', '.join(missed)}", file=sys.stderr)
-    return 1 if missed and options.check else 0
+    vaccel.bootstrap(vaccel.Config(plugins="cpu", log_level=1))
+    try:
+        return figures.main(__doc__, FIGURES, PARTS)
+    finally:
+        vaccel.cleanup()
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())
