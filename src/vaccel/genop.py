@@ -25,8 +25,7 @@ def operation(code: WireArg) -> Operation:
     op = OPERATIONS.get(bytes(code.buf)[0])
     if op is None:
         raise InvalidArgument(
-            f"genop: expected an operation code from 0 to {max(OPERATIONS)}, "
-            f"found {bytes(code.buf)[0]}"
+            f"genop: expected an operation code that `vaccel ops` lists, found {bytes(code.buf)[0]}"
         )
     return op
 

@@ -41,6 +41,8 @@ def read_and_write() -> tuple[list[Arg], list[Arg]]:
 # What the suite cannot make up: it knows numbers, not what a plugin takes for a model.
 SAMPLES: dict[str, Samples] = {
     **dict.fromkeys(("classify", "detect", "segment", "pose", "depth"), picture),
+    **dict.fromkeys(("classify_scores", "detect_boxes", "segment_mask"), picture),
+    **dict.fromkeys(("pose_keypoints", "depth_map"), picture),
     **dict.fromkeys(
         ("tf_model_load", "tf_model_unload", "tflite_model_load", "tflite_model_unload"),
         lambda session: [(model(session),)],

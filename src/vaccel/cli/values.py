@@ -204,6 +204,8 @@ def text(value: Any) -> str:
     """One number a line; a row a line, separated by commas, for more than one dimension."""
     if not isinstance(value, np.ndarray):
         return str(value)
+    if not value.size:
+        return ""
     # In the shortest form that reads back as the same number of this dtype.
     cells = value.astype(str)
     rows = cells.reshape(-1, cells.shape[-1] if cells.ndim > 1 else 1)

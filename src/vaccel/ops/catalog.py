@@ -17,8 +17,8 @@ from vaccel.ops import tf, torch
 from vaccel.ops.args import Arg
 from vaccel.ops.declare import operation, operation_of
 from vaccel.ops.kinds import Dims
-from vaccel.ops.numbers import F32, F64, I32, I64, U8, Array, InOut, Scalar
-from vaccel.ops.objects import Args, Bytes, Name, Object, ResourceLike, ResourceRef, Text
+from vaccel.ops.numbers import F32, F64, I32, I64, U8, Array, Found, InOut, Scalar
+from vaccel.ops.objects import Args, Bytes, Name, Object, ResourceLike, ResourceRef, Text, Texts
 from vaccel.ops.signature import Outputs
 from vaccel.ops.spec import Operation
 from vaccel.ops.tf import lite
@@ -30,6 +30,9 @@ Ints = TypeVar("Ints", npt.NDArray[np.int32], list[int], bytes)
 
 _VECTOR = Array(F32, ("n",))
 _SQUARE = Array(F32, ("n", "n"))
+
+EXTENSIONS = 128
+"""The first operation code that is ours: vAccel 0.8 ends far below, and codes are one byte."""
 
 Picture = Annotated[Any, Bytes()]
 FileName = Annotated[str, Outputs(image_name=Name())]
@@ -311,6 +314,62 @@ class Operations:
         arg_write: WriteArgs = None,
     ) -> list[Any] | None:
         """Call an OpenCV function by its code; gives the values of `arg_write`, or None."""
+        raise NotImplementedError
+
+    # Beyond vAccel 0.8: the image operations' whole results. Coordinates are pixels of the picture
+    # as it is shown (EXIF orientation applied), from its top left corner.
+
+    @operation(EXTENSIONS, "image classification scores")
+    def classify_scores(
+        self, image: Picture
+    ) -> Annotated[
+        tuple[npt.NDArray[np.float32], list[str]],
+        Outputs(scores=Found(F32, ("n",)), names=Texts()),
+    ]:
+        """Probabilities of all classes, in the model's order, and the classes' names."""
+        raise NotImplementedError
+
+    @operation(EXTENSIONS + 1, "image detection boxes")
+    def detect_boxes(
+        self, image: Picture
+    ) -> Annotated[
+        tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32], list[str]],
+        Outputs(
+            boxes=Found(F32, ("n", "4")),
+            scores=Found(F32, ("n",)),
+            classes=Found(I32, ("n",)),
+            names=Texts(),
+        ),
+    ]:
+        """What was found, best first: boxes (left, top, right, bottom), scores from 0 to 1,
+        classes as indices of `names`."""
+        raise NotImplementedError
+
+    @operation(EXTENSIONS + 2, "image segmentation mask")
+    def segment_mask(
+        self, image: Picture
+    ) -> Annotated[
+        tuple[npt.NDArray[np.uint8], list[str]],
+        Outputs(mask=Found(U8, ("height", "width")), names=Texts()),
+    ]:
+        """The class of each pixel, as an index of `names`."""
+        raise NotImplementedError
+
+    @operation(EXTENSIONS + 3, "image pose keypoints")
+    def pose_keypoints(
+        self, image: Picture
+    ) -> Annotated[
+        tuple[npt.NDArray[np.float32], list[str]],
+        Outputs(keypoints=Found(F32, ("people", "points", "3")), names=Texts()),
+    ]:
+        """Keypoints (x, y, score from 0 to 1) of each person, and a name for each point."""
+        raise NotImplementedError
+
+    @operation(EXTENSIONS + 4, "image depth map")
+    def depth_map(
+        self, image: Picture
+    ) -> Annotated[npt.NDArray[np.float32], Outputs(depth=Found(F32, ("height", "width")))]:
+        """Relative inverse depth of each pixel: larger is nearer."""
         raise NotImplementedError
 
 

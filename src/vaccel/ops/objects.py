@@ -14,6 +14,9 @@ from vaccel.ops.kinds import Dims, Kind, WireArg, type_name
 TEXT_CAPACITY = 512
 """Bytes that 0.8 clients offer for a returned name or tag, the closing NUL included."""
 
+TEXTS_CAPACITY = 2**24
+"""Bytes offered for a result of several strings; a number only."""
+
 
 @dataclass(frozen=True)
 class Text(Kind):
@@ -57,6 +60,32 @@ class Name(Text):
     def to_wire(self, value: Any) -> WireArg:
         data = value.encode()
         return WireArg(ArgType.UCHAR_ARRAY, len(data), data)
+
+
+@dataclass(frozen=True)
+class Texts(Kind):
+    """A result of several strings; each travels with a closing NUL."""
+
+    def __str__(self) -> str:
+        return "str …"
+
+    def check(self, value: Any, dims: Dims) -> list[str]:
+        return [Text().check(item, dims) for item in value]
+
+    def to_wire(self, value: Any) -> WireArg:
+        data = b"".join(item.encode() + b"\0" for item in value)
+        return WireArg(ArgType.BUFFER, len(data), data)
+
+    def from_wire(self, arg: WireArg, dims: Dims) -> list[str]:
+        if arg.type != ArgType.BUFFER:
+            raise mismatch("BUFFER", type_name(arg.type))
+        return [item.decode(errors="replace") for item in bytes(arg.buf).split(b"\0")[:-1]]
+
+    def size(self, dims: Dims) -> WireArg:
+        return WireArg(ArgType.BUFFER, TEXTS_CAPACITY, None)
+
+    def dummy(self, dims: Dims, fill: Any) -> list[str]:
+        return list(fill or ())
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vaccel.ops.kinds import Dims, Kind
-from vaccel.ops.numbers import Array, Scalar
-from vaccel.ops.objects import Object, Text
+from vaccel.ops.numbers import Array, Found, Scalar
+from vaccel.ops.objects import Object, Text, Texts
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Plugin
 from vaccel.session import Session
@@ -107,12 +107,13 @@ def _pairs(op: Operation, found: Any, expected: Any) -> list[tuple[str, Any, Any
 
 
 def _check_type(where: str, kind: Kind, value: Any, dims: Dims) -> None:
-    if isinstance(kind, Array):
-        expected = f"a {kind.dtype.name} array of shape {kind.shape(dims)}"
+    if isinstance(kind, (Array, Found)):
+        shape = kind.shape(dims) if isinstance(kind, Array) else kind.check(value, {}).shape
+        expected = f"a {kind.dtype.name} array of shape {shape}"
         expect(type(value) is np.ndarray, where, expected, type(value).__name__)
         found = f"a {value.dtype} array of shape {value.shape}"
         fits = value.dtype == kind.dtype and value.dtype.isnative
-        expect(fits and value.shape == kind.shape(dims), where, expected, found)
+        expect(fits and value.shape == shape, where, expected, found)
         expect(value.flags.c_contiguous, where, "C-contiguous memory", value.strides)
         expect(value.flags.writeable, where, "memory that the caller may change", "read-only")
     elif isinstance(kind, Scalar):
@@ -120,6 +121,9 @@ def _check_type(where: str, kind: Kind, value: Any, dims: Dims) -> None:
         expect(isinstance(value, number), where, number.__name__, repr(value))
     elif isinstance(kind, Text):
         expect(isinstance(value, str), where, "str", repr(value))
+    elif isinstance(kind, Texts):
+        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        expect(fits, where, "a list of str", repr(value))
     elif isinstance(kind, Object):
         items = value if kind.many and isinstance(value, list) else [value]
         fits = all(isinstance(item, kind.cls) for item in items)
