@@ -52,10 +52,13 @@ def agent(serve: Serve, gate: Gate) -> Iterator[Agent]:
     gate.open()
 
 
-@pytest.fixture
-def client(agent: Agent) -> Iterator[RawClient]:
-    with RawClient(agent.endpoint) as client:
-        yield client
+@pytest.fixture(params=["own reader", "shared reader"])
+def client(agent: Agent, request: pytest.FixtureRequest) -> Iterator[RawClient]:
+    """A client whose connection is the agent's only one, or one of two."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "shared reader":
+            stack.enter_context(RawClient(agent.endpoint))
+        yield stack.enter_context(RawClient(agent.endpoint))
 
 
 @pytest.fixture

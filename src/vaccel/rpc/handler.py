@@ -59,6 +59,8 @@ class Owner(Protocol):
     endpoint: Endpoint
     stopping: bool
 
+    def distinguish(self, peer: Any) -> bool: ...
+
     def ended(self, peer: Any) -> None: ...
 
 

@@ -1,9 +1,9 @@
-"""One connection at the server: its threads, its requests, its answers.
+"""One connection at the server: its requests and its answers.
 
-The thread that reads a connection also runs its requests, without a thread switch. While it runs
-them the connection is watched: where it does not come back to read in time, another thread takes
-over the reading, and the first one ends with its request. So many requests can be in flight on a
-connection, and their answers come in the order in which they are ready.
+The thread that reads a connection (see `readers`) also runs its requests. While it runs them it is
+watched: where it does not come back to read in time, another thread takes over the reading, and the
+first one ends with its request. So many requests can be in flight on a connection, and their
+answers come in the order in which they are ready.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
-
 from vaccel import log
 from vaccel.error import DeadlineExceeded, ProtocolError
 from vaccel.rpc import status, transport
@@ -25,6 +23,7 @@ from vaccel.rpc.handler import Handler, Owner, Reply, failed, failure, method_of
 from vaccel.rpc.known import KnownFrames, Serve
 from vaccel.rpc.messages import METHODS, RpcRequest
 from vaccel.rpc.outbox import Outbox
+from vaccel.rpc.readers import Outcome, Reader
 from vaccel.rpc.status import RpcFailure
 from vaccel.rpc.ttrpc import LARGE, Connection, Event, Kind, Role
 
@@ -38,7 +37,7 @@ class Peer:
         self._owner = owner
         self._watch = owner.watch
         self._sock = sock
-        self._fd = sock.fileno()
+        self.fd = sock.fileno()
         self._handler = handler
         self._methods = handler.methods
         self._connection = Connection(Role.SERVER, owner.limits.message)
@@ -47,51 +46,44 @@ class Peer:
         self._backlog: deque[Event | tuple[bytes, Serve]] = deque()
         self._outbox = Outbox(sock, self._not_sent)
         self._state_lock = threading.Lock()
-        self._threads = 0
+        self._users = 0
         self._gone = False
-        self.rounds = 0
-        self._readers = 0
-        # The right to read, while its holder runs requests: whoever pops it has it.
-        self._claim: dict[object, bool] = {}
 
-    def start(self) -> None:
-        self._watch.add(self._fd, self)
-        self._readers = 1
-        self._spawn(self._read_thread)
-
-    def _spawn(self, target: Callable[[], None]) -> None:
-        with self._state_lock:
-            self._threads += 1
-        thread = threading.Thread(target=self._guard, args=(target,), name="vaccel-peer")
-        thread.daemon = True
+    def start(self, reader: Callable[[Peer], None]) -> None:
+        """`reader` takes care of the reading."""
+        self.hold()
         try:
-            thread.start()
-        except RuntimeError:  # the system has no thread to give
-            self._guard(lambda: None)
+            self._watch.add(self.fd, self)
+            reader(self)
+        except Exception:  # the system has no thread or descriptor to give
+            self.release()
             raise
 
-    def _guard(self, target: Callable[[], None]) -> None:
-        try:
-            target()
-        finally:
-            with self._state_lock:
-                self._threads -= 1
-                last = self._threads == 0
-            if last:  # nobody uses the socket any more
-                self._disconnect()
-                self._watch.remove(self._fd, self)
-                self._sock.close()
-                self._owner.ended(self)
+    def hold(self) -> None:
+        with self._state_lock:
+            self._users += 1
+
+    def release(self) -> None:
+        with self._state_lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:  # nobody uses the socket any more
+            self.disconnect()
+            self._watch.remove(self.fd, self)
+            self._sock.close()
+            self._owner.ended(self)
+
+    def finish(self) -> None:
+        if not self._owner.stopping:
+            self.disconnect()
+        self.release()
 
     def stop_reading(self) -> None:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RD)
 
-    def abandon(self) -> None:
+    def disconnect(self) -> None:
         """End now, whatever still runs."""
-        self._disconnect()
-
-    def _disconnect(self) -> None:
         with self._state_lock:
             if self._gone:
                 return
@@ -101,107 +93,98 @@ class Peer:
             self._sock.shutdown(socket.SHUT_RDWR)
         self._handler.close()
 
-    # -- called by the watch, whose thread must not block ----------------------------------------
-
     def hung_up(self) -> None:
+        """Called by the watch, whose thread must not block."""
         if not self._owner.stopping:  # then it was us who shut the socket
-            self._spawn(self._disconnect)
+            self._aside(self.disconnect)
+
+    def _aside(self, task: Callable[[], None]) -> None:
+        """Do `task` in a thread of its own."""
+
+        def work() -> None:
+            try:
+                task()
+            finally:
+                self.release()
+
+        self.hold()
+        try:
+            threading.Thread(target=work, name="vaccel-peer", daemon=True).start()
+        except RuntimeError:  # the system has no thread to give
+            self.release()
+            raise
 
     @property
     def pending(self) -> bool:
         return bool(self._backlog or self._outbox.gathered)
 
-    def take_over(self) -> bool:
-        if not self._owner.spare.acquire(blocking=False):
-            return False
-        try:
-            self._claim.popitem()
-        except KeyError:  # its holder came back just now
-            self._owner.spare.release()
-            return True
-        self.rounds += 1  # in the place of the one who has lost the claim
-        with self._state_lock:
-            self._readers += 1
-        try:
-            self._spawn(self._read_thread)
-        except RuntimeError as exc:
-            # Nobody reads any more. The client would wait for ever, so it is told.
-            log.error("%s: %s; connection closed", self._owner.endpoint, exc)
-            with self._state_lock:
-                self._readers -= 1
-            self._owner.spare.release()
-            self._disconnect()
-        return True
-
-    def _read_thread(self) -> None:
-        try:
-            # Results are IEEE; a floating-point warning would reach nobody who could act on it.
-            np.seterr(all="ignore")
-            self._outbox.flush()  # answers that the thread before gathered must not wait for it
-            self._read()
-        finally:
-            with self._state_lock:
-                self._readers -= 1
-                spare = self._readers > 0
-            if spare:  # the thread that stays is the connection's own from now on
-                self._owner.spare.release()
-
     # -- reading and running -------------------------------------------------------------------
 
-    def _read(self) -> None:
-        """Read and run requests until the connection ends or another thread takes over."""
+    def read(self, reader: Reader, *, once: bool, flags: int = 0) -> Outcome:
+        """Read and run requests; see `readers.Readable`."""
         connection, recv, find = self._connection, self._sock.recv, self._known.find
+        done = False
         try:
             while True:
-                while self._backlog:
-                    if not self._run_backlog():
-                        return
-                if connection.reader.large is None:
-                    data = recv(transport.RECEIVE_SIZE)
-                    if not data:
-                        break
-                    serve = find(data)
-                    if serve is not None and connection.between:
-                        if not self._run_quick(data, serve):
-                            return
-                        continue
-                    if self._known and connection.between:
-                        frames, data = self._known.cut(data)
-                        for frame, _ in frames:
-                            connection.opened(frame)
-                        self._backlog.extend(frames)
-                    self._backlog.extend(connection.receive(data))
-                else:
+                # Also the answers that a thread before gathered: they must not wait for it.
+                while self._backlog or self._outbox.gathered:
+                    if not self._run_backlog(reader):
+                        return Outcome.LOST
+                if connection.reader.large is not None:
+                    if once:
+                        return Outcome.LARGE
                     events = transport.receive(self._sock, connection)
                     if events is None:
                         break
                     self._backlog.extend(events)
                     del events  # while we wait for more, a large request must not stay in memory
+                    continue
+                if done:
+                    return Outcome.READY
+                data = recv(transport.RECEIVE_SIZE, flags)
+                if not data:
+                    break
+                done = once
+                serve = find(data)
+                if serve is not None and connection.between:
+                    if not self._run_quick(reader, data, serve):
+                        return Outcome.LOST
+                    continue
+                if self._known and connection.between:
+                    frames, data = self._known.cut(data)
+                    for frame, _ in frames:
+                        connection.opened(frame)
+                    self._backlog.extend(frames)
+                self._backlog.extend(connection.receive(data))
+        except BlockingIOError:
+            return Outcome.READY
         except ProtocolError as exc:
             log.warn("%s: %s; connection closed", self._owner.endpoint, exc.message)
         except OSError as exc:
             log.debug("%s: %s; connection closed", self._owner.endpoint, exc.strerror)
-        if not self._owner.stopping:
-            self._disconnect()
+        return Outcome.ENDED
 
-    def _run_quick(self, frame: bytes, serve: Serve) -> bool:
+    def _run_quick(self, reader: Reader, frame: bytes, serve: Serve) -> bool:
         """As `_run_backlog`, for one frame of a shape that was seen before."""
         self._connection.opened(frame)
-        # `_watched` and `_reclaim`, without the calls.
+        # `run` and `reclaim` of the reader, without the calls.
         token = object()
-        self._claim[token] = True
-        self.rounds += 1
+        reader.claim[token] = True
+        reader.rounds += 1
         watch = self._watch
-        watch.active[self._fd] = self
+        watch.active[reader.fd] = reader
         if watch.asleep:
             watch.wake()
         try:
             answer = serve(frame)
         except Exception as exc:
             answer = _refusal(frame, exc)
-        mine = self._claim.pop(token, False)
+        if reader.shared:  # the others must not wait for a client that takes no answers
+            self._outbox.send_bytes(answer)
+            return reader.reclaim(token)
+        mine = reader.claim.pop(token, False)
         if mine:
-            self.rounds += 1
+            reader.rounds += 1
         self._outbox.send_bytes(answer)
         return mine
 
@@ -212,9 +195,9 @@ class Peer:
         except Exception as exc:
             return _refusal(frame, exc)
 
-    def _run_backlog(self) -> bool:
+    def _run_backlog(self, reader: Reader) -> bool:
         """Run what was read; False if another thread reads now."""
-        token = self._watched()
+        token = reader.run()
         while self._backlog:
             try:
                 work = self._backlog.popleft()
@@ -224,34 +207,22 @@ class Peer:
                 self._outbox.gather(self._serve(*work))
                 continue
             reply = self._answer(work)
-            # A large answer may have to wait for the client, which may itself be sending: somebody
-            # must read meanwhile, so it goes out under the eyes of the watch.
-            large = reply is not None and reply[0].length > LARGE
-            if not self._backlog and not self._outbox.gathered and not large:
+            # An answer may have to wait for the client, which may itself be sending: somebody must
+            # read meanwhile, so a large one goes out under the eyes of the watch, and any where
+            # others than this client wait for the reader.
+            watched = reader.shared or (reply is not None and reply[0].length > LARGE)
+            if not self._backlog and not self._outbox.gathered and not watched:
                 # Before the answer goes out: what the client sends next is ours to read.
-                mine = self._reclaim(token)
+                mine = reader.reclaim(token)
                 self._send(work.stream, reply)
                 return mine
             self._send(work.stream, reply)
-        mine = self._reclaim(token)
+        if reader.shared:
+            self._outbox.flush()
+            return reader.reclaim(token)
+        mine = reader.reclaim(token)
         self._outbox.flush()
         return mine
-
-    def _watched(self) -> object:
-        """Let the watch give the reading to another thread, until `_reclaim`."""
-        token = object()
-        self._claim[token] = True
-        self.rounds += 1
-        self._watch.active[self._fd] = self
-        if self._watch.asleep:
-            self._watch.wake()
-        return token
-
-    def _reclaim(self, token: object) -> bool:
-        if not self._claim.pop(token, False):
-            return False
-        self.rounds += 1
-        return True
 
     def _answer(self, event: Event) -> Reply | None:
         """The reply, or None if the deadline passed and was answered for."""
@@ -280,12 +251,12 @@ class Peer:
     def _answer_in_time(
         self, event: Event, method: str, shape: Shape, views: list[memoryview]
     ) -> Reply | None:
-        key = (self._fd, event.stream, id(self))
+        key = (self.fd, event.stream, id(self))
         seconds = shape.timeout_nano / 1e9
 
         def expire() -> None:
             late = DeadlineExceeded(f"{method}: not done within {seconds:g} s")
-            self._spawn(lambda: self._send(event.stream, failure(late)))
+            self._aside(lambda: self._send(event.stream, failure(late)))
 
         self._watch.deadline(key, time.monotonic() + seconds, expire)
         try:
@@ -312,7 +283,7 @@ class Peer:
 
     def _not_sent(self, exc: OSError) -> None:
         log.debug("%s: answer not sent: %s", self._owner.endpoint, exc.strerror)
-        self._disconnect()
+        self.disconnect()
 
 
 def _refusal(frame: bytes, exc: Exception) -> bytes:

@@ -21,19 +21,23 @@ TICK = 0.002
 """Seconds between two looks. A request that runs over a whole tick counts as slow."""
 
 
-class Watched(Protocol):
+class Connection(Protocol):
     """A connection as the watch sees it."""
 
+    def hung_up(self) -> None:
+        """The peer has gone."""
+
+
+class Reader(Protocol):
+    """Who reads connections, and runs their requests, as the watch sees it."""
+
     rounds: int
-    """Grows when the connection's thread begins to run requests, and when it goes back to reading:
-    odd while it runs them."""
+    """Grows when the thread begins to run requests, and when it goes back to reading: odd while it
+    runs them."""
 
     @property
     def pending(self) -> bool:
         """Requests were read, or answers are ready, that another thread could see to."""
-
-    def hung_up(self) -> None:
-        """The peer has gone."""
 
     def take_over(self) -> bool:
         """Read on another thread, as data has come; False if none is free now."""
@@ -46,16 +50,17 @@ class Watch:
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wakeup, select.EPOLLIN)
-        self._watched: dict[int, Watched] = {}
-        self.active: dict[int, Watched] = {}
-        """Connections that have run a request of late, by descriptor. Who runs one enters itself,
-        and wakes the watch if it is `asleep`."""
+        self._watched: dict[int, Connection | None] = {}
+        """What becomes readable for a reader, and whose connection it is, if it is one."""
+        self.active: dict[int, Reader] = {}
+        """Readers that have run a request of late, by descriptor. Who runs one enters itself, and
+        wakes the watch if it is `asleep`."""
         self._seen: dict[int, int] = {}
-        """Connection → its rounds at the last look."""
-        self._slow: dict[int, int] = {}
-        """Connection → its rounds when its slow request was noticed."""
-        self._waiting: dict[int, Watched] = {}
-        """Connections with something to do that no thread was free for."""
+        """Descriptor → its reader's rounds at the last look."""
+        self._slow: dict[int, tuple[Reader, int]] = {}
+        """Descriptor → its reader, and the rounds when its slow request was noticed."""
+        self._waiting: dict[int, Reader] = {}
+        """Readers with something to do that no thread was free for."""
         self.asleep = False
         self._deadlines: dict[Any, tuple[float, Callable[[], None]]] = {}
         self._next_deadline = float("inf")
@@ -64,13 +69,13 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="vaccel-watch", daemon=True)
         self._thread.start()
 
-    def add(self, fd: int, connection: Watched) -> None:
+    def add(self, fd: int, connection: Connection | None = None) -> None:
         self._watched[fd] = connection
         self._epoll.register(fd, _HANG_UP)
 
-    def remove(self, fd: int, connection: Watched) -> None:
+    def remove(self, fd: int, connection: Connection | None = None) -> None:
         # By now the descriptor may be that of a later connection.
-        if self._watched.get(fd) is connection and self._watched.pop(fd, None) is not None:
+        if self._watched.get(fd, self) is connection and self._watched.pop(fd, self) is connection:
             self.active.pop(fd, None)
             with contextlib.suppress(OSError, ValueError):  # ValueError: stopped before
                 self._epoll.unregister(fd)
@@ -116,8 +121,8 @@ class Watch:
         for fd, events in self._epoll.poll(self._timeout()):
             self._event(fd, events)
         self._look()
-        for fd, connection in list(self._waiting.items()):
-            if fd not in self._watched or connection.take_over():
+        for fd, reader in list(self._waiting.items()):
+            if fd not in self._watched or reader.take_over():
                 del self._waiting[fd]
         if self._next_deadline <= time.monotonic():
             self._expire()
@@ -136,39 +141,40 @@ class Watch:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(fd)
             return
-        connection = self._watched.get(fd)
-        if connection is None:
+        if fd not in self._watched:
             return
-        if events & _GONE:
+        connection = self._watched.get(fd)
+        if connection is not None and events & _GONE:
             # The event may be that of an earlier connection with this descriptor.
             if _is_gone(fd) and self._watched.get(fd) is connection:
                 self.remove(fd, connection)  # the kernel would report it again and again
                 connection.hung_up()
         else:
             self._change(fd, _HANG_UP)
-            if self._slow.pop(fd, None) == connection.rounds:  # still at the same request
-                self._waiting[fd] = connection
+            reader, rounds = self._slow.pop(fd, (None, 0))
+            if reader is not None and reader.rounds == rounds:  # still at the same request
+                self._waiting[fd] = reader
 
     def _change(self, fd: int, events: int) -> None:
         with contextlib.suppress(OSError):  # removed just now
             self._epoll.modify(fd, events)
 
     def _look(self) -> None:
-        """Watch the data of connections that have run one request since the last look."""
-        for fd, connection in list(self.active.items()):
-            rounds = connection.rounds
+        """Watch the data for readers that have run one request since the last look."""
+        for fd, reader in list(self.active.items()):
+            rounds = reader.rounds
             if self._seen.get(fd) != rounds:
                 self._seen[fd] = rounds
                 continue
-            # No change for a whole tick: the connection rests, or is busy with a slow request.
+            # No change for a whole tick: the reader rests, or is busy with a slow request.
             self.active.pop(fd, None)
             del self._seen[fd]
-            if connection.rounds != rounds and self._watched.get(fd) is connection:
-                self.active[fd] = connection  # it began another one just now
-            elif rounds % 2 and connection.pending:
-                self._waiting[fd] = connection
+            if reader.rounds != rounds and fd in self._watched:
+                self.active[fd] = reader  # it began another one just now
+            elif rounds % 2 and reader.pending:
+                self._waiting[fd] = reader
             elif rounds % 2:
-                self._slow[fd] = rounds
+                self._slow[fd] = reader, rounds
                 self._change(fd, _DATA)
 
     def _expire(self) -> None:

@@ -1,0 +1,304 @@
+"""Threads that read connections and run their requests.
+
+A thread that reads also runs the requests, without a thread switch. One connection, the first, has
+a reader of its own, which waits in recv. The others share one, which waits for all of them: a
+thread for each would spend more on taking the interpreter from each other than on the requests. A
+connection that keeps the shared reader waiting gets its thread, and the others a new one; when it
+has answered it goes back. One that sends large messages has a reader of its own from then on.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+
+from vaccel import log
+from vaccel.rpc.handler import Owner
+
+
+class Outcome(Enum):
+    """Why a connection was read no further."""
+
+    READY = 0
+    """What it had sent is served."""
+    LOST = 1
+    """Another thread reads in the place of this one."""
+    LARGE = 2
+    """A large message comes in."""
+    ENDED = 3
+
+
+class Readable(Protocol):
+    """A connection, as its reader sees it."""
+
+    fd: int
+
+    @property
+    def pending(self) -> bool:
+        """Requests were read, or answers are ready, that another thread could see to."""
+
+    def read(self, reader: Reader, *, once: bool, flags: int = 0) -> Outcome:
+        """Receive (with `flags`) and run requests; `once`: what comes in one piece."""
+
+    def hold(self) -> None:
+        """One more thread uses the connection, which stays open until all have released it."""
+
+    def release(self) -> None: ...
+
+    def finish(self) -> None:
+        """The peer sends no more: disconnect unless answers are under way, and release."""
+
+    def disconnect(self) -> None: ...
+
+
+class Reader:
+    """The right to read, and to run what was read: one thread's at a time."""
+
+    shared = False
+
+    def __init__(self, owner: Owner, fd: int) -> None:
+        self.owner = owner
+        self.fd = fd
+        self.rounds = 0
+        """Grows when requests begin to run, and when reading goes on: odd while they run."""
+        # The right to read, while its holder runs requests: whoever pops it has it.
+        self.claim: dict[object, bool] = {}
+
+    def run(self) -> object:
+        """Let the watch give the reading to another thread, until `reclaim`."""
+        token = object()
+        self.claim[token] = True
+        self.rounds += 1
+        watch = self.owner.watch
+        watch.active[self.fd] = self
+        if watch.asleep:
+            watch.wake()
+        return token
+
+    def reclaim(self, token: object) -> bool:
+        if not self.claim.pop(token, False):
+            return False
+        self.rounds += 1
+        return True
+
+    @property
+    def pending(self) -> bool:
+        raise NotImplementedError
+
+    def take_over(self) -> bool:
+        """Called by the watch: read on in another thread; False if none is free now."""
+        raise NotImplementedError
+
+    def _spawn(self, target: Callable[[], None]) -> None:
+        def work() -> None:
+            # Results are IEEE; a floating-point warning would reach nobody who could act on it.
+            np.seterr(all="ignore")
+            target()
+
+        threading.Thread(target=work, name="vaccel-peer", daemon=True).start()
+
+    def _stolen(self) -> bool:
+        try:
+            self.claim.popitem()
+        except KeyError:  # its holder came back just now
+            return False
+        self.rounds += 1  # in the place of the one who has lost the claim
+        return True
+
+
+class OwnReader(Reader):
+    """Reads one connection. With a `group`, gives it back there when it rests."""
+
+    def __init__(self, owner: Owner, peer: Readable, group: SharedReader | None = None) -> None:
+        super().__init__(owner, peer.fd)
+        self._peer = peer
+        self._group = group
+        self._threads = 1
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """RuntimeError if the system has no thread to give."""
+        self._spawn(self.read)
+
+    @property
+    def pending(self) -> bool:
+        return self._peer.pending
+
+    def take_over(self) -> bool:
+        if not self.owner.spare.acquire(blocking=False):
+            return False
+        if not self._stolen():
+            self.owner.spare.release()
+            return True
+        with self._lock:
+            self._threads += 1
+        self._peer.hold()
+        try:
+            self._spawn(self.read)
+        except RuntimeError as exc:
+            # Nobody reads any more. The client would wait for ever, so it is told.
+            log.error("%s: %s; connection closed", self.owner.endpoint, exc)
+            self._peer.disconnect()
+            self._end()
+            self._peer.release()
+        return True
+
+    def carry_on(self) -> None:
+        """Called by the thread in whose place the shared reader has got a new one."""
+        if self._stolen():
+            self.read()
+        else:
+            self._end()
+            self._peer.release()
+
+    def read(self) -> None:
+        """Read until the connection ends, rests, or is read by another thread."""
+        peer = self._peer
+        try:
+            while True:
+                if self._group is not None and self._threads == 1:
+                    outcome = peer.read(self, once=True, flags=socket.MSG_DONTWAIT)
+                    if outcome is Outcome.READY and self._threads == 1:
+                        break
+                else:
+                    outcome = peer.read(self, once=self._group is not None)
+                if outcome is Outcome.LARGE:
+                    self._group = None
+                elif outcome is not Outcome.READY:
+                    break
+        finally:
+            self._end()
+        if outcome is Outcome.READY and self._group is not None:
+            self._group.add(peer)
+        elif outcome is Outcome.ENDED:
+            peer.finish()
+        else:
+            peer.release()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._threads -= 1
+            spare = self._threads > 0
+        if spare:  # the thread that stays is the connection's own from now on
+            self.owner.spare.release()
+
+
+class SharedReader(Reader):
+    """Reads many connections, whichever has sent something."""
+
+    shared = True
+
+    def __init__(self, owner: Owner) -> None:
+        self._epoll = select.epoll()
+        super().__init__(owner, self._epoll.fileno())
+        self._lock = threading.RLock()
+        self._peers: dict[int, Readable] = {}
+        self._moved: dict[int, OwnReader] = {}
+        """Connections that kept us waiting, with their new readers, until the thread knows."""
+        self._serving: Readable
+        self._running = False
+        self._closing = False
+        owner.watch.add(self.fd)
+
+    def add(self, peer: Readable) -> None:
+        """Read `peer`, too."""
+        with self._lock:
+            if self._epoll.closed:  # it rests after the server has given up waiting for it
+                return peer.finish()
+            self._peers[peer.fd] = peer
+            self._epoll.register(peer.fd, select.EPOLLIN)
+            start, self._running = not self._running, True
+        if start:
+            self._start()
+        return None
+
+    def close(self) -> None:
+        """Read until the last connection has ended, and no longer."""
+        self.owner.watch.remove(self.fd)
+        with self._lock:
+            self._closing = True
+            if not self._running:
+                self._epoll.close()
+
+    @property
+    def pending(self) -> bool:
+        return self._serving.pending
+
+    def take_over(self) -> bool:
+        with self._lock:
+            if not self._stolen():
+                return True
+            peer = self._serving
+            own = self._moved[peer.fd] = OwnReader(self.owner, peer, self)
+            own.run()
+            others = self._drop(peer)
+        if others:
+            self._start()
+        return True
+
+    def _start(self) -> None:
+        try:
+            self._spawn(self._read)
+        except RuntimeError as exc:
+            # As with a connection's own reader: nobody would read these.
+            log.error("%s: %s; connections closed", self.owner.endpoint, exc)
+            for peer in list(self._peers.values()):
+                self._drop(peer)
+                peer.disconnect()
+                peer.release()
+
+    def _drop(self, peer: Readable) -> bool:
+        """Read `peer` no longer; False if it was the last, with which the thread ends."""
+        with self._lock:
+            if self._peers.pop(peer.fd, None) is not None:
+                self._epoll.unregister(peer.fd)
+            self._running = bool(self._peers)
+            if self._closing and not self._running:
+                self._epoll.close()
+            return self._running
+
+    def _read(self) -> None:
+        going_on = True
+        while going_on:
+            for fd, _ in self._epoll.poll():
+                peer = self._peers.get(fd)
+                if peer is not None:
+                    self._serving = peer
+                    outcome = peer.read(self, once=True, flags=socket.MSG_DONTWAIT)
+                    if outcome is Outcome.READY and len(self._peers) > 1:
+                        continue
+                    going_on = self._leave(peer, outcome)
+                    if not going_on:
+                        break
+
+    def _leave(self, peer: Readable, outcome: Outcome) -> bool:
+        """Read `peer` no longer; False if this thread reads the others no longer, either."""
+        if outcome is Outcome.LOST:  # a new thread reads them, and this one is the connection's
+            with self._lock:
+                own = self._moved.pop(peer.fd)
+            own.carry_on()
+            return False
+        if outcome is Outcome.READY and not self.owner.distinguish(peer):
+            return True
+        others = self._drop(peer)
+        if outcome is Outcome.ENDED:
+            peer.finish()
+        elif others:
+            self._move(peer)
+        else:
+            OwnReader(self.owner, peer).read()
+        return others
+
+    def _move(self, peer: Readable) -> None:
+        try:
+            OwnReader(self.owner, peer).start()
+        except RuntimeError as exc:
+            log.error("%s: %s; connection closed", self.owner.endpoint, exc)
+            peer.disconnect()
+            peer.release()
