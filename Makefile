@@ -44,7 +44,7 @@ format: .venv/.dev ## put the source into its one format
 	$(BIN)/ruff check --fix .
 
 clean: ## remove everything the targets above made
-	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-cocotb .venv-pynq build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:

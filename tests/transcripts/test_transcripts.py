@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests import processes
+from tests.fpga.devices import built
 from tests.transcripts.matching import Facts, difference, transcript
 
 pytestmark = pytest.mark.subprocess
 
-FPGA = str(Path(__file__).with_name("fpga_functions.py"))
+FPGA = "/usr/local/lib/arm-linux-gnueabihf/libvaccel-pynq.so"
+SIMULATED = {"VACCEL_PYNQ_DEVICE": "sim"}
 NOOP = "/usr/local/lib/libvaccel-noop.so"
 VSOCK = "/usr/local/lib/libvaccel-vsock.so"
 
@@ -22,6 +24,9 @@ VSOCK = "/usr/local/lib/libvaccel-vsock.so"
 @pytest.fixture
 def facts() -> Facts:
     return Facts(re.escape(os.environ["XDG_RUNTIME_DIR"]), image_size=len(picture().read_bytes()))
+
+
+ready = pytest.fixture(built, scope="module")
 
 
 def picture() -> Path:
@@ -47,19 +52,22 @@ def test_vector_add_noop(facts: Facts):
     check("vector_add_noop", facts, "pynq_vector_add_generic", env=settings(NOOP))
 
 
+@pytest.mark.usefixtures("ready")
 def test_vector_add_pynq(facts: Facts):
-    check("vector_add_pynq", facts, "pynq_vector_add_generic", env=settings(FPGA))
+    env = settings(FPGA, **SIMULATED)
+    check("vector_add_pynq", facts, "pynq_vector_add_generic", env=env)
 
 
+@pytest.mark.usefixtures("ready")
 def test_vector_add_remote(facts: Facts):
-    with processes.agent(env={"VACCEL_PLUGINS": "cpu"}) as agent:
+    with processes.agent(env={"VACCEL_PLUGINS": "pynq", **SIMULATED}) as agent:
         env = settings(VSOCK, VACCEL_VSOCK=agent.endpoint)
         check("vector_add_remote", facts, "pynq_vector_add_generic", env=env)
         assert agent.stop() == (0, "")
 
 
 def test_agent_pynq(facts: Facts):
-    with processes.agent(env=settings(FPGA)) as agent:
+    with processes.agent(env=settings(FPGA, **SIMULATED)) as agent:
         assert difference(transcript("agent_pynq"), agent.lines, facts) == ""
         code, rest = agent.stop()
     assert code == 0

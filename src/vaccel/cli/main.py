@@ -13,6 +13,7 @@ COMMANDS = {
     "ops": "list the operations",
     "plugins": "list the plugins and what they implement",
     "doctor": "what is installed, what is missing, does the agent answer",
+    "fpga": "the FPGA overlay: board, registers, size, the way to a bitstream",
     "agent": "serve this machine's plugins to programs elsewhere",
 }
 """Each is the module of that name beside this one."""

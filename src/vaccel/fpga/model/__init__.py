@@ -1,0 +1,1 @@
+"""C++ of the simulated processing system, and its binding."""
