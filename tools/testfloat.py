@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the compiled RTL against vectors in the text format of Berkeley TestFloat.
 
-    testfloat_gen f32_add | tools/testfloat.py add
+    testfloat_gen f32_add | .venv/bin/python tools/testfloat.py add
 
 Each line holds two operands and the result, as eight hexadecimal digits, and the exception flags,
 which the units do not have and which are not compared. A NaN stands for any NaN. Exits 1 if a

@@ -65,7 +65,9 @@ class Job:
 def _values(rng: np.random.Generator, length: int) -> U32s:
     """Bits of ordinary numbers, and any bits."""
     ordinary = rng.standard_normal(length).astype(np.float32).view(np.uint32)
-    return np.where(rng.random(length) < 0.5, ordinary, rng.integers(2**32, size=length)).astype("u4")
+    return np.where(rng.random(length) < 0.5, ordinary, rng.integers(2**32, size=length)).astype(
+        "u4"
+    )
 
 
 def _expected(operation: Operation, a: U32s, b: U32s) -> list[U32s]:
@@ -115,7 +117,9 @@ async def buffers_may_be_the_first_and_the_last_of_the_address_space(dut: Any) -
     length = 67
     at = {"in1": 2**32 - 272, "in2": 0, "out1": 2**32 - 1024, "out2": 2**31}
     for names in (list(at), list(at)[::-1]):
-        job = Job(bench, Operation.ADD_AND_MULTIPLY, length, dict(zip(names, at.values(), strict=True)))
+        job = Job(
+            bench, Operation.ADD_AND_MULTIPLY, length, dict(zip(names, at.values(), strict=True))
+        )
         assert await bench.run(job.arguments) == Status.OK
         job.check()
 

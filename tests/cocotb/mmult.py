@@ -95,7 +95,9 @@ class Job:
     def check_failed(self) -> None:
         """What was written is right, nothing but C is touched."""
         found = self.c.get()
-        np.testing.assert_array_equal(np.where(found == self.c.values, self.result, found), self.result)
+        np.testing.assert_array_equal(
+            np.where(found == self.c.values, self.result, found), self.result
+        )
         assert self.c.holds(found)
         assert self.a.holds(self.a.values)
         assert self.b.holds(self.b.values)

@@ -1,4 +1,4 @@
-"""What the kernels are to compute, and numbers for them."""
+"""What the kernels are to compute, numbers for them, and checks of drivers by both."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from vaccel.fpga.drivers import Accelerator
 
 F32s = npt.NDArray[np.float32]
 
@@ -34,3 +36,18 @@ def vectors(length: int) -> tuple[F32s, F32s]:
 def matrices(size: int) -> tuple[F32s, F32s]:
     a, b = vectors(size * size)
     return a.reshape(size, size), b.reshape(size, size)
+
+
+def check_vectors(accelerator: Accelerator, length: int) -> None:
+    a, b = vectors(length)
+    integers = a.view(np.int32)
+    assert bits(accelerator.add(a, b)) == bits(a + b)
+    added, multiplied = accelerator.add_and_multiply(a, b)
+    assert bits(added) == bits(a + b)
+    assert bits(multiplied) == bits(a * b) == bits(accelerator.multiply(a, b))
+    assert bits(accelerator.copy(integers)) == bits(integers)
+
+
+def check_product(accelerator: Accelerator, size: int) -> None:
+    a, b = matrices(size)
+    assert bits(accelerator.matmul(a, b)) == bits(ordered_product(a, b))

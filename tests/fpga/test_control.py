@@ -168,7 +168,7 @@ def test_a_master_that_never_pauses_is_served_a_write_and_a_read_every_two_cycle
     run(bench)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_channels_that_pause_at_random_lose_and_repeat_nothing(seed: int):
     rng = random.Random(seed)
     writes = [
@@ -180,22 +180,20 @@ def test_channels_that_pause_at_random_lose_and_repeat_nothing(seed: int):
     eager = {channel: rng.choice([0.2, 0.5, 1.0]) for channel in ("aw", "w", "ar", "b", "r")}
 
     async def bench(master: Master) -> None:
-        left = {"aw": [w[0] for w in writes], "w": [w[1:] for w in writes], "ar": list(reads)}
-        offered = {"aw": False, "w": False, "ar": False}
+        left = {
+            "aw": [{"awaddr": offset} for offset, _, _ in writes],
+            "w": [{"wdata": word, "wstrb": strobe} for _, word, strobe in writes],
+            "ar": [{"araddr": offset} for offset in reads],
+        }
+        offered = dict.fromkeys(left, False)
         answers, words = 0, []
-        for _ in range(2000):
+        for _ in range(1000):
             for channel, items in left.items():
                 # A valid stays until it is answered.
                 offered[channel] |= bool(items) and rng.random() < eager[channel]
-                master.set(**{f"{channel}valid": offered[channel]})
+                master.set(**{f"{channel}valid": offered[channel]}, **(items or [{}])[0])
             for channel in ("b", "r"):
                 master.set(**{f"{channel}ready": rng.random() < eager[channel]})
-            if left["aw"]:
-                master.set(awaddr=left["aw"][0])
-            if left["w"]:
-                master.set(wdata=left["w"][0][0], wstrb=left["w"][0][1])
-            if left["ar"]:
-                master.set(araddr=left["ar"][0])
             answers += master.taken("b")
             if master.taken("r"):
                 words.append(master.context.get(master.bus.rdata))

@@ -182,7 +182,7 @@ def test_random_jobs_are_like_numpy_and_leave_other_words_alone(bench: Bench, se
     rng = np.random.default_rng(seed)
     for _ in range(25):
         bench.board.set_timing(
-            latency=int(rng.integers(60)),
+            latency=int(rng.choice([0, 1, 20, 60, 500])),
             stall=float(rng.choice([0, 0.1, 0.4, 0.8])),
             seed=int(rng.integers(1, 2**31)),
         )
@@ -366,12 +366,22 @@ def test_a_refused_write_ends_the_job_after_all_that_was_granted(
         check(bench, moved(GOOD, bench.start))
 
 
-def test_the_first_refusal_counts(bench: Bench):
-    job = moved(GOOD, bench.start)._replace(operation=Operation.COPY, length=50_000)
-    late = bench.end - 4 * 10_000
-    nowhere = 0xF000_0000
-    assert bench.run(job._replace(in1=late, out1=nowhere))[:2] == (Status.WRITE_ERROR, nowhere)
-    assert bench.run(job._replace(in1=nowhere, out1=late))[:2] == (Status.READ_ERROR, nowhere)
+def test_of_refusals_in_both_directions_the_first_one_counts(bench: Bench):
+    nowhere, seen = 0xF000_0000, []
+    job = moved(GOOD, bench.start)._replace(operation=Operation.COPY, out1=nowhere)
+    for good in range(16, 240, 8):  # words, before a single beat that is refused
+        with bench.board.recording() as events:
+            status, fault, _ = bench.run(job._replace(in1=bench.end - 4 * good, length=good + 2))
+        read = next(
+            (each.cycle for each in events if each[2:4] == (Kind.READ_LAST, bench.end)), None
+        )
+        written = next((each.cycle for each in events if each.kind == Kind.WRITE_RESPONSE), None)
+        if written is None or (read is not None and read <= written):
+            assert (status, fault) == (Status.READ_ERROR, bench.end), good
+        else:
+            assert (status, fault) == (Status.WRITE_ERROR, nowhere), good
+        seen.append((read is not None, written is not None, status))
+    assert {(True, True, Status.READ_ERROR), (True, True, Status.WRITE_ERROR)} <= set(seen)
 
 
 def test_a_start_and_arguments_for_a_kernel_that_runs_are_ignored(bench: Bench):

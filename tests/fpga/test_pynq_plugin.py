@@ -129,6 +129,15 @@ def test_a_board_that_is_asked_for_is_never_simulated(
         vaccel.bootstrap(Config(plugins="pynq"))
 
 
+def test_a_simulation_that_cannot_be_built_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VACCEL_PYNQ_DEVICE", "sim")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DeviceError, match=r"g\+\+ \(apt install g\+\+\)"):
+        vaccel.bootstrap(Config(plugins="pynq"))
+
+
 # -- sessions ----------------------------------------------------------------------------------
 
 

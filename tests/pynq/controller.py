@@ -33,9 +33,9 @@ class InterruptController:
         self._armed = False
 
     @property
-    def waited_for(self) -> int:
-        """Which inputs would interrupt the program."""
-        return self._enabled if self._master == 3 else 0
+    def waited_for(self) -> bool:
+        """An input that goes up now will interrupt the program."""
+        return bool(self._armed and self._master == 3 and self._enabled)
 
     def read(self, offset: int) -> int:
         return {
@@ -61,7 +61,7 @@ class InterruptController:
         """See the inputs that are high now, and interrupt the program if there is reason."""
         self._status |= 0 if self.deaf else inputs
         self._armed |= self._enable_written()
-        if self._armed and self._status & self.waited_for:
+        if self.waited_for and self._status & self._enabled:
             self._armed = False  # as the kernel masks the line, until it is enabled anew
             self.interrupts += 1
             os.write(self._file, self.interrupts.to_bytes(4, "little"))

@@ -123,9 +123,10 @@ class SimulatedDevice(Device):  # type: ignore[misc]
                 self._slcr[offset] = word
             case overlay.CONTROLLER_BASE:
                 self.controller.write(offset, word)
+                self.controller.update(self._interrupting())
                 if self.controller.waited_for:
                     self.run(INTERRUPT)
-                self.controller.update(self._interrupting())
+                    self.controller.update(self._interrupting())
             case _:
                 self._use(address)
                 self.simulator.write32(address, word)

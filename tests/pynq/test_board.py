@@ -158,12 +158,14 @@ def test_closing_frees_all_memory_and_may_be_done_twice(
     opened.program()
     free = device.simulator.info().memory_free
     buffers = [opened.allocate(5000) for _ in range(3)]
+    arrays = [buffer.array for buffer in buffers]
     assert device.simulator.info().memory_free < free
     buffers[1].free()
     buffers[1].free()
     opened.close()
     opened.close()
     assert device.simulator.info().memory_free == free
+    del arrays  # which do not keep memory
     with pytest.raises(DeviceError, match="closed"):
         opened.read32(ELEMENTWISE.base)
 
@@ -271,7 +273,7 @@ def test_info_tells_the_board_its_overlay_clock_and_memory(
     assert opened.info() == ("Pynq-Z1", str(bitstream), 100e6, 0, 0)
 
 
-def test_pynq_is_asked_for_devices_where_it_finds_an_event_loop(bitstream: Path) -> None:
+def test_pynq_finds_an_event_loop_in_any_thread_and_those_of_others_stay(bitstream: Path) -> None:
     """In a process of its own: pynq looks for devices once."""
     program = """
         import asyncio, sys, threading
@@ -289,6 +291,11 @@ def test_pynq_is_asked_for_devices_where_it_finds_an_event_loop(bitstream: Path)
         thread = threading.Thread(target=lambda: print(Board(sys.argv[1])._device.tag))
         thread.start()
         thread.join()
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        Board(sys.argv[1])
+        assert asyncio.get_event_loop() is loop
+        loop.close()
     """
     assert run(program, bitstream) == "found\n"
 

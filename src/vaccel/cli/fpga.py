@@ -238,9 +238,9 @@ def _build(argv: list[str], prog: str) -> None:
 
 
 def _trace(argv: list[str], prog: str) -> int | None:
-    from vaccel.fpga import timeline
+    from vaccel.cli import fpga_trace
 
-    return timeline.command(argv, prog)
+    return fpga_trace.command(argv, prog)
 
 
 def _add_lanes(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import inspect
@@ -47,9 +48,7 @@ _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
 def command(argv: list[str], prog: str) -> int:
     parser = _parser(prog)
-    # To argparse "-1,2" is an option, " -1,2" is not.
-    marked = [f" {text}" if _NEGATIVE.match(text) else text for text in argv]
-    args = parser.parse_intermixed_args(marked)
+    args = parsed(parser, argv)
     if args.op is None:
         if args.help:
             parser.print_help()
@@ -60,8 +59,7 @@ def command(argv: list[str], prog: str) -> int:
         _op_parser(op, prog).print_help()
         return 0
     output = _output(parser, args.output)
-    texts = [t[1:] if t[:1] == " " and _NEGATIVE.match(t[1:]) else t for t in args.values]
-    given = {name: _parse(op, name, texts) for name, texts in _assign(op, texts).items()}
+    given = arguments(op, args.values)
     config = Config.from_env()
     plugins = args.plugins or ("rpc" if args.endpoint else config.plugins)
     runtime.bootstrap(dataclasses.replace(config, plugins=plugins))
@@ -84,6 +82,20 @@ def _call(op: Operation, given: dict[str, Any], endpoint: str | None) -> Any:
 
 
 # -- what was given ----------------------------------------------------------------------------
+
+
+def parsed(parser: program.Parser, argv: list[str]) -> argparse.Namespace:
+    """The options, and the operation's `values` among them."""
+    # To argparse "-1,2" is an option, " -1,2" is not.
+    marked = [f" {text}" if _NEGATIVE.match(text) else text for text in argv]
+    args = parser.parse_intermixed_args(marked)
+    args.values = [t[1:] if t[:1] == " " and _NEGATIVE.match(t[1:]) else t for t in args.values]
+    return args
+
+
+def arguments(op: Operation, texts: list[str]) -> dict[str, Any]:
+    """Values by name, from texts in the operation's order or NAME=TEXT. Raises FFIError."""
+    return {name: _parse(op, name, mine) for name, mine in _assign(op, texts).items()}
 
 
 def _operation(parser: program.Parser, name: str) -> Operation:

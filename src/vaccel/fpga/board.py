@@ -165,7 +165,7 @@ class Board:
             if now - start < BUSY:
                 continue
             if self._interrupts is not None:
-                self._interrupts.wait(base, deadline - now)
+                self._interrupts.wait(deadline - now)
             else:
                 sleep = min(2 * sleep, MAX_SLEEP, deadline - now)
                 time.sleep(sleep)

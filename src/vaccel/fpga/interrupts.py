@@ -13,26 +13,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Registers of the AXI interrupt controller (PG099).
+ENABLE = 0x08
 ACKNOWLEDGE = 0x0C
-SET_ENABLE = 0x10
-CLEAR_ENABLE = 0x14
 MASTER_ENABLE = 0x1C
 
 MAX_WAIT = 50e-3  # seconds: what a lost interrupt costs
 
-_ENABLE = (1).to_bytes(4, "little")  # what a generic UIO device takes to let one interrupt through
+_UNMASK = (1).to_bytes(4, "little")  # lets a UIO device interrupt once
 
 
 class Interrupts:
-    """Waits for kernels, which are known by their base addresses.
+    """Those of all kernels together: only one is at work at a time.
 
-    controller: MMIO of the interrupt controller. uio: path of the device. inputs: of the
-    controller, by base address.
+    controller: MMIO of the interrupt controller. uio: path of the device. inputs: the kernels', a
+    bit each.
     """
 
-    def __init__(self, controller: Any, uio: str, inputs: Mapping[int, int]) -> None:
+    def __init__(self, controller: Any, uio: str, inputs: int) -> None:
         self._controller = controller
-        self._inputs = dict(inputs)
+        self._inputs = inputs
         self._file = os.open(uio, os.O_RDWR | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLIN)
@@ -47,8 +46,8 @@ class Interrupts:
         """
         from pynq import MMIO, interrupt
 
-        lines = {k["phys_addr"]: line for k in kernels for line in k["interrupts"].values()}
-        controllers = {line["controller"] for line in lines.values()}
+        lines = [line for kernel in kernels for line in kernel["interrupts"].values()]
+        controllers = {line["controller"] for line in lines}
         if len(lines) < len(kernels) or len(controllers) != 1:
             return None
         (controller,) = controllers
@@ -63,18 +62,16 @@ class Interrupts:
             return None
         entry = overlay.ip_dict[controller]
         registers = MMIO(entry["phys_addr"], entry["addr_range"], device=device)
-        return cls(registers, uio, {base: line["index"] for base, line in lines.items()})
+        return cls(registers, uio, sum(1 << line["index"] for line in lines))
 
-    def wait(self, base: int, seconds: float) -> None:
-        """Return when the kernel at `base` interrupts, after `seconds`, or earlier."""
-        mask = 1 << self._inputs[base]
+    def wait(self, seconds: float) -> None:
+        """Return when a kernel interrupts, after `seconds`, or earlier."""
         self._controller.write(MASTER_ENABLE, 3)  # anew: the fabric may have been programmed
-        self._controller.write(ACKNOWLEDGE, mask)  # the one before, whose cause is dealt with
-        os.write(self._file, _ENABLE)
-        self._controller.write(SET_ENABLE, mask)
+        self._controller.write(ACKNOWLEDGE, self._inputs)  # what was dealt with before
+        os.write(self._file, _UNMASK)
+        self._controller.write(ENABLE, self._inputs)
         if self._poll.poll(min(seconds, MAX_WAIT) * 1e3):
             os.read(self._file, 4)  # how many there were so far
-        self._controller.write(CLEAR_ENABLE, mask)
 
     def close(self) -> None:
         os.close(self._file)

@@ -76,7 +76,7 @@ class Pool:
                 classes[id(lent[-1])] = size
             yield lent
         finally:
-            for buffer in lent:
+            for buffer in reversed(lent):  # the same call gets the same ones
                 share.idle.setdefault(classes[id(buffer)], []).append(buffer)
 
     def _take(self, share: Share, size: int) -> Buffer:

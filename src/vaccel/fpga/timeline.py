@@ -1,21 +1,35 @@
-"""What a kernel did during one call: events of the simulated board, put together."""
+"""What a kernel does during one call: the events of a simulated board, put together."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from vaccel.error import InvalidArgument
+from vaccel.fpga.canvas import Span
+from vaccel.fpga.device import Device
+from vaccel.fpga.drivers import Accelerator
 from vaccel.fpga.model.system import Event, Kind
 from vaccel.fpga.registers import KERNELS, Kernel
 
 BEAT = 8
 """Bytes."""
 
-_OPERANDS = ("in1", "in2", "out1", "out2", "out")
-"""Arguments that are addresses, inputs first."""
+METHODS: Mapping[str, Callable[..., Any]] = {
+    "fpga_arraycopy": Accelerator.copy,
+    "fpga_vadd": Accelerator.add,
+    "fpga_parallel": Accelerator.add_and_multiply,
+    "fpga_mmult": Accelerator.matmul,
+}
+"""The operations that a board has, by name."""
+
+_OPERANDS = ("in1", "in2", "out", "out1", "out2")
+"""The arguments of kernels that are addresses."""
 
 
 class Access(NamedTuple):
@@ -28,49 +42,36 @@ class Access(NamedTuple):
 
 
 class Burst(NamedTuple):
-    """From its address to its last word, or to the response of a write.
-
-    `data`: the cycle of the last word. Its words need `beats` cycles, and just these where the
-    memory does not stall.
-    """
+    """`span`: from its address to its last word, or to the answer to a write. `data`: the cycles
+    that end with its last word, one for each; its words move in just these if nothing stalls."""
 
     operand: str
     is_write: bool
     address: int
     beats: int
-    start: int
-    data: int
-    end: int
+    span: Span
+    data: Span
     refused: bool
 
 
-class Span(NamedTuple):
-    """Cycles `start` to `end`, which is the first that is not part of it."""
-
-    start: int
-    end: int
-
-
-@dataclass
+@dataclass(frozen=True)
 class Timeline:
     """One call. Cycles count from its first event; lists are in the order of their starts."""
 
     kernel: Kernel
     cycles: int
-    accesses: list[Access] = field(default_factory=list)
-    bursts: list[Burst] = field(default_factory=list)
-    busy: list[Span] = field(default_factory=list)
-    interrupt: list[Span] = field(default_factory=list)
+    accesses: Sequence[Access]
+    bursts: Sequence[Burst]
+    busy: Sequence[Span]
+    interrupt: Sequence[Span]
 
     @property
     def busy_cycles(self) -> int:
         return sum(span.end - span.start for span in self.busy)
 
-    @property
-    def operands(self) -> list[tuple[str, bool]]:
-        """Argument and direction of each stream of bursts, reads first."""
-        found = {(burst.operand, burst.is_write) for burst in self.bursts}
-        return sorted(found, key=lambda each: (each[1], _OPERANDS.index(each[0])))
+    def operands(self, is_write: bool) -> list[str]:
+        """The arguments whose memory is read, or written."""
+        return sorted({burst.operand for burst in self.bursts if burst.is_write == is_write})
 
     def stream(self, operand: str, is_write: bool) -> list[Burst]:
         return [b for b in self.bursts if (b.operand, b.is_write) == (operand, is_write)]
@@ -79,33 +80,50 @@ class Timeline:
         return sum(burst.beats for burst in self.bursts if burst.is_write == is_write)
 
     def utilisation(self, is_write: bool) -> float:
-        """The share of the busy cycles in which the port moved a word in this direction."""
+        """The share of the busy cycles in which a word moves in this direction."""
         return self.beats(is_write) / self.busy_cycles if self.busy_cycles else 0.0
 
 
-def assemble(events: Sequence[Event]) -> Timeline:
-    """The call that `events`, sorted by cycle and of one kernel, tell of.
+class Recorder(Device, Protocol):
+    """A board that can tell what happens on it."""
 
-    Raises InvalidArgument if there are none, or of several kernels.
+    def recording(self) -> AbstractContextManager[list[Event]]: ...
+
+
+def record(board: Recorder, operation: str, values: Sequence[np.ndarray[Any, Any]]) -> Timeline:
+    """A call of the operation, one of METHODS, with checked arrays that are not empty."""
+    accelerator, method = Accelerator(board), METHODS[operation]
+    # The first call programs the board and looks at the kernel: let that be another one.
+    method(accelerator, *(np.zeros((1,) * each.ndim, each.dtype) for each in values))
+    with board.recording() as events:
+        method(accelerator, *values)
+    return assemble(events)
+
+
+def assemble(events: Sequence[Event]) -> Timeline:
+    """The call that `events`, of one kernel and in the order of their cycles, tell of.
+
+    Raises InvalidArgument where there are none, or several kernels.
     """
-    names = {event.kernel for event in events}
+    names = sorted({event.kernel for event in events})
     if len(names) != 1:
-        found = ", ".join(sorted(names)) or "none"
-        raise InvalidArgument(f"expected a call that uses one kernel, found {found}")
-    kernel = KERNELS[names.pop()]
-    start, cycles = events[0].cycle, events[-1].cycle - events[0].cycle + 1
-    events = [event._replace(cycle=event.cycle - start) for event in events]
+        raise InvalidArgument(
+            f"expected the events of one kernel, found those of {', '.join(names) or 'none'}"
+        )
+    kernel, first = KERNELS[names[0]], events[0].cycle
+    events = [event._replace(cycle=event.cycle - first) for event in events]
+    cycles = events[-1].cycle + 1
     return Timeline(
         kernel,
         cycles,
         list(_accesses(kernel, events)),
-        _bursts(kernel, events),
-        _spans(events, Kind.BUSY, Kind.DONE, cycles),
-        _spans(events, Kind.INTERRUPT_UP, Kind.INTERRUPT_DOWN, cycles),
+        sorted(_bursts(kernel, events), key=lambda burst: burst.span),
+        list(_spans(events, Kind.BUSY, Kind.DONE, cycles)),
+        list(_spans(events, Kind.INTERRUPT_UP, Kind.INTERRUPT_DOWN, cycles)),
     )
 
 
-def _accesses(kernel: Kernel, events: Iterable[Event]) -> Iterable[Access]:
+def _accesses(kernel: Kernel, events: Iterable[Event]) -> Iterator[Access]:
     names = {register.offset: register.name for register in kernel.registers}
     for event in events:
         if event.kind in (Kind.REGISTER_READ, Kind.REGISTER_WRITE):
@@ -113,48 +131,48 @@ def _accesses(kernel: Kernel, events: Iterable[Event]) -> Iterable[Access]:
             yield Access(event.cycle, event.kind == Kind.REGISTER_WRITE, name, event.value)
 
 
-def _spans(events: Iterable[Event], begin: Kind, end: Kind, cycles: int) -> list[Span]:
-    """What began before the first event, or has not ended at the last, is cut off there."""
-    spans, since = [], None
+def _spans(events: Iterable[Event], begin: Kind, end: Kind, cycles: int) -> Iterator[Span]:
+    """What has not ended with the last event ends there."""
+    start: int | None = None
     for event in events:
         if event.kind == begin:
-            since = event.cycle
-        elif event.kind == end:
-            spans.append(Span(since or 0, event.cycle))
-            since = None
-    if since is not None:
-        spans.append(Span(since, cycles))
-    return spans
+            start = event.cycle
+        elif event.kind == end and start is not None:
+            yield Span(start, event.cycle)
+            start = None
+    if start is not None:
+        yield Span(start, cycles)
 
 
-def _bursts(kernel: Kernel, events: Iterable[Event]) -> list[Burst]:
-    """All have one id, so answers come in the order of the requests (IHI 0022, A5.3)."""
-    arguments = {r.offset: r.name for r in kernel.arguments if r.name in _OPERANDS}
+def _bursts(kernel: Kernel, events: Iterable[Event]) -> Iterator[Burst]:
+    """All have the same id, so answers come in the order of the requests (IHI 0022, A5.3)."""
+    operands = {each.offset: each.name for each in kernel.arguments if each.name in _OPERANDS}
     places: dict[str, int] = {}
-    reads: deque[Burst] = deque()
-    writes: deque[Burst] = deque()  # whose response is to come
-    sending: deque[Burst] = deque()  # whose last word is to come
-    done = []
-    for cycle, _, kind, address, value in events:
-        if kind == Kind.REGISTER_WRITE and address in arguments:
-            places[arguments[address]] = value
-        elif kind in (Kind.READ_BURST, Kind.WRITE_BURST):
-            is_write = kind == Kind.WRITE_BURST
-            operand = _owner(places, address)
-            burst = Burst(operand, is_write, address, value, cycle, cycle, cycle, False)
-            (sending if is_write else reads).append(burst)
-        elif kind == Kind.READ_LAST:
-            last = reads.popleft()
-            done.append(last._replace(data=cycle, end=cycle + 1, refused=value != 0))
+    asked: dict[Kind, deque[Event]] = {Kind.READ_BURST: deque(), Kind.WRITE_BURST: deque()}
+    sent: deque[int] = deque()  # cycles of the last words of writes
+    for event in events:
+        kind, cycle = event.kind, event.cycle
+        if kind == Kind.REGISTER_WRITE and event.address in operands:
+            places[operands[event.address]] = event.value
+        elif kind in asked:
+            asked[kind].append(event)
         elif kind == Kind.WRITE_LAST:
-            writes.append(sending.popleft()._replace(data=cycle))
-        elif kind == Kind.WRITE_RESPONSE:
-            done.append(writes.popleft()._replace(end=cycle + 1, refused=value != 0))
-    return sorted(done, key=lambda burst: burst.start)
+            sent.append(cycle)
+        elif kind in (Kind.READ_LAST, Kind.WRITE_RESPONSE):
+            is_write = kind == Kind.WRITE_RESPONSE
+            request = asked[Kind.WRITE_BURST if is_write else Kind.READ_BURST].popleft()
+            last = sent.popleft() if is_write else cycle
+            yield Burst(
+                _owner(places, request.address),
+                is_write,
+                request.address,
+                request.value,
+                Span(request.cycle, cycle + 1),
+                Span(last + 1 - request.value, last + 1),
+                event.value != 0,
+            )
 
 
-def _owner(places: dict[str, int], address: int) -> str:
-    """The operand that begins last before `address`: their buffers do not overlap."""
-    return max(
-        (name for name in places if places[name] <= address), key=lambda name: places[name]
-    )
+def _owner(places: Mapping[str, int], address: int) -> str:
+    """The operand that begins last before the address: their buffers lie apart."""
+    return max((name for name in places if places[name] <= address), key=places.__getitem__)

