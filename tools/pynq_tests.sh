@@ -24,7 +24,7 @@ if [[ $(cat "$env/.pins" 2>/dev/null) != "$pins" ]]; then
     "$python" -m venv --clear "$env"
     "$env/bin/pip" install --quiet -c constraints-pynq.txt setuptools wheel
     "$env/bin/pip" install --quiet -c constraints-pynq.txt \
-        pynq pycparser pytest hypothesis -e '.[sim]'
+        -e '.[pynq,sim]' pytest hypothesis
     echo "$pins" >"$env/.pins"
 fi
 

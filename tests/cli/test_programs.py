@@ -114,6 +114,8 @@ def test_the_demo_shows_the_articles_numbers_and_leaves_no_agent():
     done = processes.run("demo", env={"VACCEL_PLUGINS": "ignored"})
     assert done.returncode == 0
     assert re.search(r"^    2\.800000\n.*\n.*\n.*\n    11\.299999$", done.stdout, re.MULTILINE)
+    cycles = r"elementwise kernel: \d+ cycles in 1 job, [\d.]+ us at 100 MHz \(estimate\)$"
+    assert re.search(cycles, done.stdout, re.MULTILINE)
     assert "    classification tags: This is a dummy classification tag!\n" in done.stdout
     assert "\033" not in done.stdout
     for _, comment in demo.COMMENTS:
@@ -138,6 +140,6 @@ def test_the_demo_stops_its_agent_when_interrupted(number: signal.Signals):
 
 def test_the_demo_fails_where_a_number_is_off(monkeypatch: pytest.MonkeyPatch, capsys: Output):
     monkeypatch.setattr(demo, "_run", lambda *_: ["2.800000", "2.100000"])
-    monkeypatch.setattr(demo, "_agent", lambda: io.StringIO("tcp://127.0.0.1:1"))
+    monkeypatch.setattr(demo, "_agent", lambda log: io.StringIO("tcp://127.0.0.1:1"))
     assert demo.main() == 1
     assert "demo: the sums: expected" in capsys.readouterr().err

@@ -65,9 +65,8 @@ class Job:
 def _values(rng: np.random.Generator, length: int) -> U32s:
     """Bits of ordinary numbers, and any bits."""
     ordinary = rng.standard_normal(length).astype(np.float32).view(np.uint32)
-    return np.where(rng.random(length) < 0.5, ordinary, rng.integers(2**32, size=length)).astype(
-        "u4"
-    )
+    arbitrary = rng.integers(2**32, size=length, dtype=np.uint32)
+    return np.where(rng.random(length) < 0.5, ordinary, arbitrary)
 
 
 def _expected(operation: Operation, a: U32s, b: U32s) -> list[U32s]:
@@ -114,12 +113,11 @@ async def no_channel_waits_for_another_that_hardly_moves(dut: Any) -> None:
 @cocotb.test(**LIMIT)
 async def buffers_may_be_the_first_and_the_last_of_the_address_space(dut: Any) -> None:
     bench = await Bench.ready(dut)
-    length = 67
-    at = {"in1": 2**32 - 272, "in2": 0, "out1": 2**32 - 1024, "out2": 2**31}
-    for names in (list(at), list(at)[::-1]):
-        job = Job(
-            bench, Operation.ADD_AND_MULTIPLY, length, dict(zip(names, at.values(), strict=True))
-        )
+    names, length = (*INPUTS, *OUTPUTS), 67
+    places = (2**32 - 8 * (length // 2 + 1), 0, 2**32 - 1024, 2**31)
+    for order in (names, names[::-1]):
+        at = dict(zip(order, places, strict=True))
+        job = Job(bench, Operation.ADD_AND_MULTIPLY, length, at)
         assert await bench.run(job.arguments) == Status.OK
         job.check()
 

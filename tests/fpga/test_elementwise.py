@@ -172,7 +172,7 @@ def place(rng: np.random.Generator, start: int, length: int) -> list[int]:
     return addresses
 
 
-def random_job(rng: np.random.Generator, bench: Bench, longest: int = 300) -> Job:
+def random_job(rng: np.random.Generator, bench: Bench, longest: int = 700) -> Job:
     length = int(rng.integers(1, longest))
     return job_of(place(rng, bench.start, length), length, int(rng.integers(4)))
 

@@ -120,7 +120,7 @@ def test_a_burst_against_the_rules_is_an_error(
     rogue: Rogue, what: int, burst: dict[str, int], rule: str
 ) -> None:
     with pytest.raises(DeviceError, match=rf"rogue kernel breaks a rule of AXI .*: {rule}"):
-        rogue.do(what, **burst)  # type: ignore[arg-type]
+        rogue.do(what, **burst)
 
 
 @pytest.mark.parametrize("last", [0, 1, 3])

@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vaccel.error import InternalError, NotFound
-from vaccel.fpga import registers, synthesis
+from vaccel.fpga import cache, registers, synthesis
 from vaccel.fpga.synthesis import AVAILABLE, Usage
 
 pytestmark = pytest.mark.subprocess
 
-REGISTERS = """\
-module {name}(input clk, input [7:0] d, output reg [7:0] q);
+COUNTER = """\
+module counter(input clk, input [7:0] d, output reg [7:0] q);
   always @(posedge clk) q <= d + q;
 endmodule
 """
-PRODUCT = """\
-module product(input clk, input [15:0] a, b, output reg [31:0] q);
-  always @(posedge clk) q <= a * b;
-endmodule
-"""
-MEMORY = """\
-module memory(input clk, we, input [{top}:0] w, r, input [35:0] d, output reg [35:0] q);
-  reg [35:0] cells [0:{last}];
+EVERYTHING = """\
+module everything(
+  input clk, we, bit, input [15:0] a, b, input [8:0] w, r, input [35:0] d,
+  output [31:0] product, output reg [35:0] block, output [7:0] table_, output last
+);
+  assign product = a * b;
+  reg [35:0] blocks [0:511];
+  reg [7:0] tables [0:31];
+  reg [15:0] line;
   always @(posedge clk) begin
-    if (we) cells[w] <= d;
-    q <= cells[r];
+    if (we) blocks[w] <= d;
+    block <= blocks[r];
+    if (we) tables[w[4:0]] <= d[7:0];
+    line <= {line[14:0], bit};
   end
-endmodule
-"""
-SHIFT = """\
-module shift(input clk, input d, output q);
-  reg [15:0] bits;
-  always @(posedge clk) bits <= {bits[14:0], d};
-  assign q = bits[15];
+  assign table_ = tables[r[4:0]];
+  assign last = line[15];
 endmodule
 """
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    yield tmp_path / "vaccel"
-    assert not list(tmp_path.glob("vaccel/*.build"))
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for results. Yosys goes on with its own cache, which takes long to fill."""
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    return tmp_path
 
 
 def test_the_kernels_stay_within_the_budget():
@@ -59,63 +57,66 @@ def test_the_kernels_stay_within_the_budget():
     assert usages["mmult"].bram36 >= 8, "the panel of A: 16 rows of 512 words"
 
 
-def test_tables_and_flip_flops_are_counted(cache: Path):
-    usage = synthesis.synthesize("eight", REGISTERS.format(name="eight"))
-    assert (usage.ff, usage.dsp, usage.bram36) == (8, 0, 0)
-    assert 1 <= usage.lut <= 16
+def test_what_is_synthesized_is_counted(kept: Path):
+    usage = synthesis.synthesize("everything", EVERYTHING)
+    assert usage.dsp == 1
+    assert usage.bram36 == 1
+    memory, line = 8 * 32 // 64, 1  # a table holds 64 bits of memory, or 32 of a shift register
+    assert memory + line <= usage.lut <= 3 * (memory + line)
 
 
-def test_multipliers_are_counted(cache: Path):
-    assert synthesis.synthesize("product", PRODUCT).dsp == 1
-
-
-@pytest.mark.parametrize(("words", "bram36"), [(512, 1), (1024, 1), (2048, 2)])
-def test_block_memories_are_counted_as_36_kbits_each(cache: Path, words: int, bram36: int):
-    text = MEMORY.format(top=words.bit_length() - 2, last=words - 1)
-    assert synthesis.synthesize("memory", text).bram36 == bram36
-
-
-def test_memory_made_of_tables_is_counted_as_tables(cache: Path):
-    usage = synthesis.synthesize("memory", MEMORY.format(top=4, last=31))
-    assert usage.bram36 == 0
-    assert usage.lut >= 36 * 32 / 64, "a table holds 64 bits"
-    assert synthesis.synthesize("shift", SHIFT).lut == 1
-
-
-def test_a_part_counts_as_often_as_it_is_there(cache: Path):
-    part = REGISTERS.format(name="part")
-    instances = "\n".join(
-        f"  wire [7:0] q{i}; part part{i}(.clk(clk), .d(d), .q(q{i}));" for i in range(3)
+def test_a_part_counts_as_often_as_it_is_there(kept: Path):
+    instances = "".join(
+        f"  wire [7:0] q{i}; counter c{i}(.clk(clk), .d(d), .q(q{i}));\n" for i in range(3)
     )
     whole = (
         "module whole(input clk, input [7:0] d, output [7:0] q);\n"
-        f"{instances}\n  assign q = q0 & q1 & q2;\nendmodule\n"
+        f"{instances}  assign q = q0 & q1 & q2;\nendmodule\n"
     )
-    one = synthesis.synthesize("part", part)
-    three = synthesis.synthesize("whole", part + whole, ["part"])
-    assert three.ff == 3 * one.ff
-    assert 3 * one.lut < three.lut <= 3 * one.lut + 8
+    usage = synthesis.synthesize("whole", COUNTER + whole, ["counter"])
+    assert usage.ff == 3 * 8
+    assert 3 * 8 <= usage.lut <= 3 * 8 + 8
 
 
-def test_a_result_is_kept_for_the_same_text_only(cache: Path):
-    text = REGISTERS.format(name="eight")
-    first = synthesis.synthesize("eight", text)
-    (kept,) = cache.iterdir()
-    kept.write_text(kept.read_text().replace('"FDRE": 8', '"FDRE": 7'))
-    assert synthesis.synthesize("eight", text) == first._replace(ff=7), "it was read again"
-    assert synthesis.synthesize("eight", text + "\n") == first
+def test_a_result_is_kept_for_the_same_text_only(kept: Path):
+    first = synthesis.synthesize("counter", COUNTER)
+    assert first.ff == 8
+    (file,) = kept.iterdir()
+    file.write_text(file.read_text().replace('"FDRE": 8', '"FDRE": 7'))
+    assert synthesis.synthesize("counter", COUNTER) == first._replace(ff=7), "it was read again"
+    with pytest.raises(InternalError, match="syntax error"):
+        synthesis.synthesize("counter", COUNTER + "module;\n")
 
 
-def test_a_cell_that_nobody_counts_is_an_error(cache: Path):
-    text = "module odd(input a, output b); OBUFT buffer(.I(a), .T(1'b0), .O(b)); endmodule\n"
-    with pytest.raises(InternalError, match="OBUFT"):
-        synthesis.synthesize("odd", text)
+def statistics(luts: int = 0, **cells: int) -> dict[str, Any]:
+    design = {"estimated_num_lc": luts, "num_cells_by_type": cells}
+    return {"modules": {"\\top": {}, "\\part": {}}, "design": design}
 
 
-def test_what_yosys_does_not_understand_is_an_error(cache: Path):
+@pytest.mark.parametrize(
+    ("cells", "usage"),
+    [
+        ({"luts": 7, "LUT2": 4, "LUT6": 5, "CARRY4": 2, "INV": 1, "MUXF7": 1}, (7, 0, 0, 0)),
+        ({"luts": 7, "RAM32M": 2, "RAM64X1D": 1, "SRL16E": 3}, (7 + 8 + 2 + 3, 0, 0, 0)),
+        ({"FDRE": 5, "FDSE": 1, "FDCE": 1, "FDPE": 1}, (0, 8, 0, 0)),
+        ({"DSP48E1": 3, "part": 2}, (0, 0, 3, 0)),
+        ({"RAMB36E1": 2, "RAMB18E1": 1}, (0, 0, 0, 3)),
+        ({"RAMB36E1": 2, "RAMB18E1": 2}, (0, 0, 0, 3)),
+    ],
+)
+def test_cells_are_counted_as_the_chip_has_them(cells: dict[str, int], usage: tuple[int, ...]):
+    assert synthesis._usage(statistics(**cells)) == usage
+
+
+def test_a_cell_that_nobody_counts_is_an_error():
+    with pytest.raises(InternalError, match="LDCE"):
+        synthesis._usage(statistics(LDCE=1))
+
+
+def test_what_yosys_does_not_understand_is_an_error(kept: Path):
     with pytest.raises(InternalError, match=r"Yosys failed on broken, exit code 1: .*syntax error"):
         synthesis.synthesize("broken", "module broken(;\n")
-    assert list(cache.iterdir()) == []
+    assert list(kept.iterdir()) == []
 
 
 def test_without_yosys_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):

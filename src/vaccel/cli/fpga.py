@@ -45,7 +45,7 @@ def command(argv: list[str], prog: str) -> int | None:
 
 
 def _parser(prog: str) -> program.Parser:
-    commands = "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
+    commands = "\n".join(f"  {name:<11}{summary}" for name, summary in COMMANDS.items())
     parser = program.Parser(
         prog=prog,
         usage=f"{prog} COMMAND …",
@@ -120,7 +120,7 @@ def _inspect(device: Device) -> dict[str, Any]:
 
 
 def _print_info(found: dict[str, Any]) -> None:
-    print(f"device   {found['name']}{' (simulated)' if found['simulated'] else ''}")
+    print(f"device   {found['name']}")
     print(f"overlay  {found['overlay']}")
     print(f"clock    {found['clock_hz'] / 1e6:g} MHz")
     total, free = found["memory"] / 2**20, found["memory_free"] / 2**20

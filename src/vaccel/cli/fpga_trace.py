@@ -69,7 +69,7 @@ def _parser(prog: str) -> program.Parser:
     parser.add_argument("op", metavar="OP", choices=timeline.METHODS, help=f"one of {names}")
     parser.add_argument("values", metavar="VALUE", nargs="*", help="its values")
     parser.add_argument(
-        "--length", type=int, metavar="N", help="random vectors of N elements, matrices of N × N"
+        "--length", type=int, metavar="N", help="random vectors of N elements, matrices of N by N"
     )
     parser.add_argument(
         "--latency",
@@ -114,7 +114,7 @@ def _some(op: Operation, size: int) -> tuple[np.ndarray[Any, Any], ...]:
 
 def _call(op: Operation, size: int, clock_hz: float) -> drawing.Call:
     if op.name == "fpga_mmult":
-        shape = f"{size} × {size}"
+        shape = f"{size} by {size}"
         return drawing.Call(op.name, shape, size**3, "multiply-accumulate", clock_hz)
     elements = "1 element" if size == 1 else f"{size:,} elements"
     return drawing.Call(op.name, elements, size, "element", clock_hz)

@@ -28,7 +28,7 @@ text { fill: #222222; font: 12px system-ui, "DejaVu Sans", sans-serif; }
   svg { background: #16181c; }
   text { fill: #e6e6e6; }
   .small { fill: #a0a4aa; }
-  .grid { stroke: #2c3036; } .rule { stroke: #6a6f77; } .shade { fill: #1f2329; }
+  .grid { stroke: #2c3036; } .rule { stroke: #6a6f77; } .shade { fill: #23282f; }
   .in1 { fill: #4aa3df; } .in2 { fill: #8fd0f5; } .out1 { fill: #ee8a3a; } .out2 { fill: #f4c14f; }
   .set { fill: #b98ad6; } .get { fill: #3cc79d; } .busy { fill: #9a9ea5; } .irq { fill: #f0658a; }
 }

@@ -21,8 +21,8 @@ _LEGEND = (
     ("shade", "the kernel is busy"),
 )
 _NOTE = (
-    "Of the processor's work only accesses to registers take time here, as long as they take on "
-    "the bus; copying, and all else that the driver does between them, takes none."
+    "This is the time of the kernel and of the buses: what the processor does between accesses to "
+    "registers, copying for instance, takes none here."
 )
 
 

@@ -48,12 +48,11 @@ def build(
 
     def make(place: Path, lock: int) -> Path:
         cache.sweep(folder)
-        text = _text(design)
-        (place / tool.file.format(name)).write_text(text)
-        for file, content in harness.items():
-            (place / file).write_text(content)
-        job = _Job(place, lock, target.with_suffix(".log"))
-        with _progress(name, tool.seconds_per_mb * len(text) / 1e6):
+        with _progress(name, tool.seconds):
+            files = {**harness, tool.file.format(name): _text(design)}
+            for file, content in files.items():
+                (place / file).write_text(content)
+            job = _Job(place, lock, target.with_suffix(".log"))
             return job.build(name, tool, [each for each in harness if each.endswith(".cpp")])
 
     def wait() -> None:
@@ -141,11 +140,10 @@ class _Job:
 
 
 @contextlib.contextmanager
-def _progress(name: str, seconds: float) -> Iterator[None]:
+def _progress(name: str, seconds: int) -> Iterator[None]:
     """One line on standard error; on a terminal it also tells of the end."""
     terminal = sys.stderr.isatty()
-    about = max(5, round(seconds / 5) * 5)
-    _say(f"vaccel: building the simulator of {name} (once, about {about} s)")
+    _say(f"vaccel: building the simulator of {name} (once, about {seconds} s)")
     _say(" … " if terminal else "\n")
     begin = time.monotonic()
     result = "failed"

@@ -41,8 +41,8 @@ class Tool(Protocol):
     language: str
     file: str
     """The design's file, in which `{}` stands for its name."""
-    seconds_per_mb: float
-    """How long a build takes, roughly, for the size of the design's text."""
+    seconds: int
+    """How long it takes to build a kernel, roughly."""
 
     def missing(self) -> list[str]:
         """What must be installed first, and how."""
@@ -61,7 +61,7 @@ class Verilator:
     name = "verilator"
     language = "verilog"
     file = "{}.v"
-    seconds_per_mb = 50.0
+    seconds = 15
     OLDEST = 5
     OPTIONS = (
         *("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast"),
@@ -124,7 +124,7 @@ class Cxxrtl:
     name = "cxxrtl"
     language = "cxxrtl"
     file = "{}.h"
-    seconds_per_mb = 20.0
+    seconds = 20
 
     def missing(self) -> list[str]:
         found = _missing_compiler()

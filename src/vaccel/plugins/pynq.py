@@ -117,11 +117,12 @@ def _report(op: Operation, accelerator: Accelerator, start: int, profiler: Profi
     estimate = " (estimate)" if accelerator.device.simulated else ""
     profiler.add(f"[{op.name}] {work.kernel} kernel{estimate}", start, nanoseconds)
     log.info(
-        "[prof] %s: %s kernel: %d cycles in %d jobs, %.6g us at %g MHz%s",
+        "[prof] %s: %s kernel: %d cycles in %d job%s, %.6g us at %g MHz%s",
         op.name,
         work.kernel,
         work.cycles,
         work.jobs,
+        "" if work.jobs == 1 else "s",
         nanoseconds / 1e3,
         clock_hz / 1e6,
         estimate,

@@ -20,13 +20,13 @@ API void ps_set_timing(System *system, uint64_t read_latency, uint64_t write_lat
   system->memory.stall(stall_threshold, seed);
 }
 
-// The two accesses to registers: whether the kernel answered.
+// The two accesses to registers: whether the kernel answered, and broke no rule.
 API bool ps_write(System *system, uint32_t address, uint32_t value) {
-  return system->write(address, value);
+  return system->write(address, value) && !system->violation;
 }
 
 API bool ps_read(System *system, uint32_t address, uint32_t *value) {
-  return system->read(address, value);
+  return system->read(address, value) && !system->violation;
 }
 
 API uint64_t ps_run(System *system, uint64_t cycles, unsigned milliseconds) {

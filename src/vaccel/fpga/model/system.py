@@ -160,14 +160,12 @@ class System:
 
     def read(self, offset: int) -> int:
         if not self._functions.ps_read(self._system, offset, ctypes.byref(self._word)):
-            self._silent(offset)
-        self._check()
+            self._fail(offset)
         return self._word.value
 
     def write(self, offset: int, value: int) -> None:
         if not self._functions.ps_write(self._system, offset, value):
-            self._silent(offset)
-        self._check()
+            self._fail(offset)
 
     def run(self, cycles: int) -> bool:
         """Until the kernel interrupts; False if it has not after so many cycles."""
@@ -205,7 +203,8 @@ class System:
             Event(e.cycle, self._kernel, Kind(e.kind), e.address, e.value) for e in found[:count]
         ]
 
-    def _silent(self, offset: int) -> None:
+    def _fail(self, offset: int) -> None:
+        self._check()
         raise DeviceError(f"the {self._kernel} kernel does not answer at register {offset:#x}")
 
     def _check(self) -> None:

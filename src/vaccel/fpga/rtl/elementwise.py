@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from ...error import InvalidArgument
 from ..registers import ELEMENTWISE, Operation, Status
-from .axi import MasterPort, Reader, Writer, join
+from .axi import MasterPort, join
 from .control import Control, RegisterPort
 from .fp32 import FAdd, FMul
+from .linear import Reader, Writer
 
 LANES = 2
 """Elements in a beat."""
@@ -40,41 +41,14 @@ class Elementwise(wiring.Component):
 
 def _sequence(m: Module, control: Control, reader: Reader, writer: Writer) -> None:
     """Check the arguments, let the transfers run, tell how they ended."""
-    args = control.arguments
-    beats, failed = Signal(32), Signal()  # of 2**32 - 1 elements there are 2**31
+    failed, refusal = Signal(), Signal(Status)
     m.d.comb += [
-        beats.eq(args.length[1:] + args.length[0]),
         failed.eq(reader.error | writer.error),
         reader.stop.eq(failed),
         writer.stop.eq(failed),
-        writer.half.eq(args.length[0]),
     ]
-    buffers = (args.in1, args.in2, args.out1, args.out2)
-    used = (1, args.operation != Operation.COPY, 1, args.operation == Operation.ADD_AND_MULTIPLY)
-    for i, transfer in enumerate((*reader.transfers, *writer.transfers)):
-        m.d.comb += [transfer.address.eq(buffers[i][3:]), transfer.beats.eq(Mux(used[i], beats, 0))]
-
-    refusal, number, end = Signal(Status), Signal(range(len(buffers))), Signal(33)
-    address = Signal(32)
-    m.d.comb += [address.eq(Array(buffers)[number]), end.eq(address[3:] + beats)]
     with m.FSM():
-        with m.State("IDLE"):
-            m.d.sync += [number.eq(0), refusal.eq(Status.OK)]
-            with m.If(args.length == 0):
-                m.d.sync += refusal.eq(Status.EMPTY)
-            with m.If(args.operation > max(Operation)):
-                m.d.sync += refusal.eq(Status.OPERATION)
-            with m.If(control.start):
-                m.next = "CHECK"
-        with m.State("CHECK"):
-            with m.If((refusal == Status.OK) & Array(used)[number]):
-                with m.If(address[:3] != 0):
-                    m.d.sync += refusal.eq(Status.UNALIGNED)
-                with m.Elif(end > 1 << 29):
-                    m.d.sync += refusal.eq(Status.SHAPE)
-            m.d.sync += number.eq(number + 1)
-            with m.If(number == len(buffers) - 1):
-                m.next = "BEGIN"
+        _check(m, control, reader, writer, refusal)
         with m.State("BEGIN"):
             with m.If(refusal == Status.OK):
                 m.d.comb += [reader.load.eq(1), writer.load.eq(1)]
@@ -90,6 +64,41 @@ def _sequence(m: Module, control: Control, reader: Reader, writer: Writer) -> No
                 m.d.comb += [control.status.eq(Status.READ_ERROR), control.fault.eq(reader.fault)]
             with m.Elif(writer.error):
                 m.d.comb += [control.status.eq(Status.WRITE_ERROR), control.fault.eq(writer.fault)]
+
+
+def _check(m: Module, control: Control, reader: Reader, writer: Writer, refusal: Signal) -> None:
+    """Make the transfers of the arguments, and look at one buffer after the other."""
+    args = control.arguments
+    buffers = (args.in1, args.in2, args.out1, args.out2)
+    used = (1, args.operation != Operation.COPY, 1, args.operation == Operation.ADD_AND_MULTIPLY)
+    # Beats of 2**32 - 1 elements, and the end of that many from any address, fit as well.
+    beats, address, end = Signal(32), Signal(32), Signal(33)
+    number = Signal(range(len(buffers)))
+    m.d.comb += [
+        beats.eq(args.length[1:] + args.length[0]),
+        writer.half.eq(args.length[0]),
+        address.eq(Array(buffers)[number]),
+        end.eq(address[3:] + beats),
+    ]
+    for i, transfer in enumerate((*reader.transfers, *writer.transfers)):
+        m.d.comb += [transfer.address.eq(buffers[i][3:]), transfer.beats.eq(Mux(used[i], beats, 0))]
+    with m.State("IDLE"):
+        m.d.sync += [number.eq(0), refusal.eq(Status.OK)]
+        with m.If(args.operation > max(Operation)):
+            m.d.sync += refusal.eq(Status.OPERATION)
+        with m.Elif(args.length == 0):
+            m.d.sync += refusal.eq(Status.EMPTY)
+        with m.If(control.start):
+            m.next = "CHECK"
+    with m.State("CHECK"):
+        with m.If((refusal == Status.OK) & Array(used)[number]):
+            with m.If(address[:3] != 0):
+                m.d.sync += refusal.eq(Status.UNALIGNED)
+            with m.Elif(end > 1 << 29):
+                m.d.sync += refusal.eq(Status.SHAPE)
+        m.d.sync += number.eq(number + 1)
+        with m.If(number == len(buffers) - 1):
+            m.next = "BEGIN"
 
 
 def _compute(m: Module, control: Control, reader: Reader, writer: Writer) -> None:

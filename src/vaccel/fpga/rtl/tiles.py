@@ -73,9 +73,10 @@ class Feed(wiring.Component):
             with m.State("TILE"):
                 m.d.sync += [tile.eq(self.tiles.p), number.eq(0)]
                 m.d.sync += load.eq(accumulates(self.arguments))
-                # The present pass may still read the panel.
-                m.d.comb += self.tiles.ready.eq(~(self.tiles.p.new_panel & self._active))
-                with m.If(self.tiles.valid & self.tiles.ready):
+                # The last pass may still read the old panel, but row i in its cycle i, and the new
+                # row i cannot be here by then.
+                m.d.comb += self.tiles.ready.eq(1)
+                with m.If(self.tiles.valid):
                     m.next = "PASSES"
                     with m.If(self.tiles.p.new_panel):
                         m.next = "PANEL"

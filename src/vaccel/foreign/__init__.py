@@ -1,0 +1,1 @@
+"""Calls of C functions in shared libraries, which run in processes of their own."""

@@ -1,0 +1,244 @@
+"""A worker, from its user's side: a process that runs the functions of some libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import math
+import mmap
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vaccel.error import (
+    DeadlineExceeded,
+    FFIError,
+    InvalidArgument,
+    PluginError,
+    ResourceExhausted,
+    SessionClosed,
+)
+from vaccel.foreign import worker
+from vaccel.foreign.arguments import Bytes, Layout
+from vaccel.foreign.libraries import Plan
+from vaccel.foreign.server import ForkServer
+from vaccel.ops.args import Arg
+
+MEMORY_VARIABLE = "VACCEL_EXEC_MEMORY"
+_LEAST_MEMORY = 1 << 16
+_KEPT_MEMORY = 1 << 26
+_GRACE_MS = 1000  # for the libraries' destructors
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+# After these a failed allocation that the library did not check is a likely reason.
+_SUSPECT = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
+
+
+class Limit(NamedTuple):
+    """When a call must be done, in the time of time.monotonic(), and the words for one that is
+    not."""
+
+    at: float
+    why: str
+
+
+class Worker:
+    """One process with the libraries of a plan, for one call at a time.
+
+    Arguments travel through memory that both processes map: one copy in, one out, whatever their
+    size, since the caller's arrays are not such memory. The socket carries the rest.
+    """
+
+    def __init__(self, server: ForkServer, plan: Plan, memory: int | None) -> None:
+        """`memory`: the most bytes of data that the process may have, None for no limit."""
+        self._server, self._plan, self._limit = server, plan, memory
+        self._lock = threading.Lock()
+        self._shared: Bytes | None = None
+        self._address = 0
+        self._loaded = False
+        self._closed = False
+        self.ended = False
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            folder = os.open(plan.folder, os.O_PATH | os.O_DIRECTORY)
+            try:
+                self.pid = server.fork(theirs, folder, memory)
+            finally:
+                os.close(folder)
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
+        self._pidfd = os.pidfd_open(self.pid)
+        # A process that the library started may hold the socket open after the worker's end.
+        self._poll = select.poll()
+        self._poll.register(self._channel, select.POLLIN)
+        self._poll.register(self._pidfd, select.POLLIN)
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def call(
+        self, symbol: str, read: Sequence[Arg], write: Sequence[Arg], limit: Limit | None
+    ) -> tuple[int, int]:
+        """What the function returns, and errno; `write` is filled if it returns 0.
+
+        FFIError that says what happened; the worker has ended then, if `ended`.
+        """
+        with self._lock:
+            if not self._loaded:
+                self._load(limit)
+            layout = Layout(read, write)
+            memory = self._memory(layout.size, limit)
+            layout.fill(memory, self._address)
+            outputs = self._address + layout.outputs
+            numbers = (self._address, len(read), outputs, len(write))
+            request = worker.CALL + worker.CALLING.pack(*numbers) + symbol.encode()
+            answer = self._ask(request, limit)
+            if answer[:1] == worker.MISSING:
+                raise self._plan.missing(symbol)
+            returned, error = worker.RETURNED.unpack(answer[1:])
+            if not returned:
+                layout.take(memory, self._address)
+            if memory.nbytes > _KEPT_MEMORY:
+                self._mapping.madvise(mmap.MADV_REMOVE)
+            return returned, error
+
+    def _load(self, limit: Limit | None) -> None:
+        marks = {True: worker.GLOBAL, False: worker.LOCAL}
+        names = [marks[visible] + path for path, visible in self._plan.load]
+        answer = self._ask(worker.LOAD + os.fsencode("\0".join(names)), limit)
+        if answer[:1] == worker.FAILED:
+            raise PluginError(f"{self._plan.name} cannot be loaded: {answer[1:].decode()}")
+        self._loaded = True
+
+    def _memory(self, size: int, limit: Limit | None) -> Bytes:
+        """Memory of at least `size` bytes that the worker has, too."""
+        if self._shared is not None and self._shared.nbytes >= size:
+            return self._shared
+        rounded = max(_LEAST_MEMORY, 1 << math.ceil(math.log2(size or 1)))
+        fd = os.memfd_create("vaccel-exec", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, rounded)
+            # Shorter, it would be a trap (SIGBUS) for this process.
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            self._mapping = mmap.mmap(fd, rounded)
+            answer = self._ask(worker.MAP + worker.SIZE.pack(rounded), limit, [fd])
+        finally:
+            os.close(fd)
+        if answer[:1] == worker.FAILED:
+            raise ResourceExhausted(f"{size} bytes of arguments: {answer[1:].decode()}")
+        (self._address,) = worker.SIZE.unpack(answer[1:])
+        self._shared = np.frombuffer(self._mapping, np.uint8)
+        return self._shared
+
+    def _ask(self, request: bytes, limit: Limit | None, fds: Sequence[int] = ()) -> bytes:
+        if len(request) > worker.MESSAGE:
+            raise InvalidArgument("the names of libraries and symbol are too long")
+        try:
+            socket.send_fds(self._channel, [request], fds)
+            answer = self._answer(limit)
+        except OSError:
+            answer = b""
+        if not answer:
+            raise self._end()
+        return answer
+
+    def _answer(self, limit: Limit | None) -> bytes:
+        """b"" if the worker has ended."""
+        while True:
+            rest = None if limit is None else max(0.0, limit.at - time.monotonic())
+            events = self._poll.poll(None if rest is None else math.ceil(rest * 1e3))
+            if any(fd == self._channel.fileno() for fd, _ in events):
+                return self._channel.recv(worker.MESSAGE)
+            if events:
+                return b""
+            if limit is not None and time.monotonic() >= limit.at:
+                self.kill()
+                self._end()
+                raise DeadlineExceeded(f"{limit.why}; its process was ended")
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """End the process, and those that it started; a call that runs fails."""
+        if self.ended:
+            return
+        # Until it is reaped, which `_end` does, the id is this process's and no other's.
+        for kill in (os.kill, os.killpg):
+            with contextlib.suppress(ProcessLookupError):
+                kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the process, at once if it is in a call; else its libraries may clean up."""
+        self._closed = True
+        if not self._lock.acquire(blocking=False):
+            self.kill()
+            self._lock.acquire()
+        try:
+            if not self.ended:
+                self._channel.shutdown(socket.SHUT_RDWR)
+                self._poll.unregister(self._channel)
+                self._poll.poll(_GRACE_MS)
+                self.kill()
+                self._end()
+        finally:
+            self._lock.release()
+
+    def _end(self) -> FFIError:
+        """Release everything of a process that has ended; the error that tells how it did."""
+        self._channel.close()
+        self._shared = None
+        self.kill()
+        status = self._server.reap(self.pid)
+        self.ended = True
+        os.close(self._pidfd)
+        if self._closed:
+            return SessionClosed("the session was closed during the call")
+        if status is None:
+            return PluginError("the process that it ran in was ended with the one that started it")
+        return self._ended(status)
+
+    def _ended(self, status: int) -> FFIError:
+        if os.WIFEXITED(status):
+            code = os.WEXITSTATUS(status)
+            return PluginError(f"the library ended its process with exit code {code}")
+        number = signal.Signals(os.WTERMSIG(status))
+        words = signal.strsignal(number)
+        text = f"the library's process was ended by {number.name} ({words})"
+        if number in _SUSPECT and self._limit:
+            text += f"; should an allocation have failed: {self._limit_words()}"
+        if number is signal.SIGKILL:
+            text += ", perhaps because the system ran out of memory"
+        return PluginError(text)
+
+    def failed(self, symbol: str, returned: int, error: int) -> FFIError:
+        """The error for a function that did not return 0."""
+        if self._limit and errno.ENOMEM in (returned, error):
+            return ResourceExhausted(
+                f"{symbol} returned {returned}, out of memory: {self._limit_words()}"
+            )
+        return failure(symbol, returned)
+
+    def _limit_words(self) -> str:
+        return f"its memory is limited to {self._limit} bytes ({MEMORY_VARIABLE})"
+
+    def disown(self) -> None:
+        """In a forked child: the process is the parent's."""
+        self._lock = threading.Lock()
+        self._channel.close()
+        os.close(self._pidfd)
+        self.ended = True
+
+
+def failure(symbol: str, returned: int) -> FFIError:
+    name = errno.errorcode.get(returned, "")
+    words = f" (as an errno: {name}, {os.strerror(returned)})" if name else ""
+    return PluginError(f"{symbol} returned {returned}{words}, expected 0")
