@@ -14,7 +14,8 @@ from vaccel.service import Connection
 
 class Agent:
     """Serves the current runtime's plugins at `endpoint`; `allow_paths`: folders of this machine
-    that clients may name as resources."""
+    that clients may name as resources; `allow`: plugins' permissions (`Plugin.permission`) that
+    clients get."""
 
     def __init__(
         self,
@@ -23,12 +24,14 @@ class Agent:
         *,
         limits: Limits | None = None,
         allow_paths: Sequence[str] = (),
+        allow: Sequence[str] = (),
     ) -> None:
         if config is not None:
             runtime.bootstrap(config)
         runtime.current()
         folders = [Path(path).resolve() for path in allow_paths]
-        self.server = Server(endpoint, lambda name: Connection(name, folders), limits)
+        permissions = frozenset(allow)
+        self.server = Server(endpoint, lambda name: Connection(name, folders, permissions), limits)
 
     @property
     def endpoint(self) -> str:

@@ -63,6 +63,9 @@ class Plugin:
     of that session still runs: its client has gone, and its result goes nowhere.
     """
 
+    permission = ""
+    """What an agent must be given (`--allow`) to serve this plugin to clients; "" is nothing."""
+
     def __init__(
         self,
         name: str,

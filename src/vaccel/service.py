@@ -37,8 +37,9 @@ _MODEL_METHODS = {op.method: op for op in OPERATIONS.values() if op.method != "G
 class Connection:
     """The service for one connection."""
 
-    def __init__(self, name: str, allow_paths: Sequence[Path]) -> None:
+    def __init__(self, name: str, allow_paths: Sequence[Path], allow: frozenset[str]) -> None:
         self._name = name
+        self._allow = allow
         self._allow_paths = allow_paths
         self._lock = threading.Lock()
         self._sessions: dict[int, Session] = {}
@@ -113,6 +114,7 @@ class Connection:
 
     def _create_session(self, shape: Shape, views: list[memoryview]) -> Reply:
         session = Session(shape.message.flags & 0xFFFFFFFF)
+        session.permissions = self._allow
         self._keep(self._sessions, session)
         # Peers of 0.8 send no features, and need to see none.
         features = FEATURES if shape.message.features else 0

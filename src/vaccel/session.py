@@ -14,6 +14,7 @@ from vaccel.error import (
     InvalidArgument,
     NotFound,
     NotSupported,
+    PermissionDenied,
     ResourceExhausted,
     SessionClosed,
 )
@@ -44,6 +45,8 @@ class Session(Operations):
         self._resources: list[Resource] = []
         self._attached: list[Plugin] = []
         self._closed = ""
+        self.permissions: frozenset[str] | None = None
+        """An agent's client has these only (see `Plugin.permission`); None is all."""
         self.remote_id = 0
         self.id = next(self._runtime.session_ids)
         # A session that is remote in the first place shows an unreachable agent at once.
@@ -159,12 +162,21 @@ class Session(Operations):
         for plugin in self._plugins:
             kernel = plugin.find(op)
             if kernel is not None:
+                self._check_permitted(op, plugin)
                 return plugin, kernel
         loaded = ", ".join(p.name for p in self._plugins) or "none"
         raise NotSupported(
             f"{op.name}: no loaded plugin implements it (loaded: {loaded}); "
             f"name one that does in VACCEL_PLUGINS"
         )
+
+    def _check_permitted(self, op: Operation, plugin: Plugin) -> None:
+        needed = plugin.permission
+        if needed and self.permissions is not None and needed not in self.permissions:
+            raise PermissionDenied(
+                f"{op.name}: the agent does not serve its plugin {plugin.name} to clients; "
+                f"start the agent with --allow {needed} to allow that"
+            )
 
     def _find(self, op: Operation) -> Kernel:
         with self._lock:

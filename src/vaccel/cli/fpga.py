@@ -170,7 +170,8 @@ examples:
   vaccel fpga report --lanes 32 --json
 
 Takes about a minute the first time. Yosys only synthesizes: nothing is placed, and nothing is said
-about timing. The matrix kernel's element is synthesized once and counted for each lane.
+about timing. LUT is its estimate of logic cells, in which small tables share one, and the tables
+used as memory. An element of the matrix kernel is synthesized once and counted for each lane.
 """
 
 
@@ -237,10 +238,10 @@ def _build(argv: list[str], prog: str) -> None:
     )
 
 
-def _trace(argv: list[str], prog: str) -> int | None:
+def _trace(argv: list[str], prog: str) -> None:
     from vaccel.cli import fpga_trace
 
-    return fpga_trace.command(argv, prog)
+    fpga_trace.command(argv, prog)
 
 
 def _add_lanes(parser: argparse.ArgumentParser) -> None:

@@ -50,16 +50,15 @@ class Layout:
 
     def take(self, memory: Bytes, address: int) -> None:
         """Store in `write` what the function wrote. PluginError: the structures are not right."""
-        addresses = [address + offset for offset, _ in zip(*self._written())]
+        addresses = [address + offset for _, offset, _ in self._places()]
         lengths = _lengths(memory[self.outputs :], addresses, self.write)
         for (arg, offset, _), length in zip(self._places(), lengths, strict=True):
             arg.store(memory[offset : offset + length])
 
-    def _written(self) -> tuple[list[int], list[int]]:
-        return self._offsets[len(self.read) :], self._sizes[len(self.read) :]
-
     def _places(self) -> Iterator[tuple[Arg, int, int]]:
-        return zip(self.write, *self._written(), strict=True)
+        """The outputs, with offset and size of each."""
+        first = len(self.read)
+        return zip(self.write, self._offsets[first:], self._sizes[first:], strict=True)
 
 
 class InPlace:
@@ -93,17 +92,18 @@ class InPlace:
 
 
 def _write(memory: Bytes, addresses: Sequence[int], sizes: Sequence[int], args: Any) -> None:
+    structures = memory.data
     for i, (address, size, arg) in enumerate(zip(addresses, sizes, args, strict=True)):
         where = address if size else 0
         fields = (where, size, int(arg.type), arg.custom_type_id, False)
-        _STRUCTURE.pack_into(memory, i * _STRUCTURE.size, *fields)
+        _STRUCTURE.pack_into(structures, i * _STRUCTURE.size, *fields)
 
 
 def _lengths(memory: Bytes, addresses: Sequence[int], write: Sequence[Arg]) -> list[int]:
     """How much of each output the function says that it wrote: all, if it does not touch that."""
     lengths = []
     for i, (arg, address) in enumerate(zip(write, addresses, strict=True)):
-        where, length, *_ = _STRUCTURE.unpack_from(memory, i * _STRUCTURE.size)
+        where, length, *_ = _STRUCTURE.unpack_from(memory.data, i * _STRUCTURE.size)
         if where != (address if arg.capacity else 0):
             raise PluginError(
                 f"output {i}: the function replaced the argument's buffer; "

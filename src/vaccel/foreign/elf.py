@@ -48,6 +48,8 @@ def read(path: Path) -> SharedLibrary:
             return _Reader(path, data).library()
     except OSError as exc:
         raise NotFound(f"library {path}: {exc.strerror}") from None
+    except InvalidArgument:
+        raise
     except (struct.error, ValueError, IndexError, OverflowError) as exc:
         raise _wrong(path, f"a file that is damaged or something else ({exc})") from None
 
@@ -65,7 +67,9 @@ class _Reader:
         if kind != _SHARED:
             raise _wrong(path, "a program or object file; build it with cc -shared -fPIC")
         if machine != _own_machine():
-            found, own = (f"{bits}-bit {_name(number)}" for bits, number in (machine, _own_machine()))
+            found, own = (
+                f"{bits}-bit {_name(number)}" for bits, number in (machine, _own_machine())
+            )
             raise _wrong(path, f"one for {found}; build it for {own}")
         self._bits = machine[0]
         self._order = "<" if data[5] == 1 else ">"

@@ -1,9 +1,11 @@
 """Which libraries to load for a call, in which order, and with what before them.
 
-A function is called as `int f(struct vaccel_arg *in, size_t n_in, struct vaccel_arg *out, size_t
-n_out)`. Libraries that take the structures apart with functions of vAccel (`vaccel_arg_array_get_…`)
-import these, or are linked with libvaccel.so; for them the shim, which has these functions, is
-loaded first. Others are loaded as they are.
+A function is called as
+`int f(struct vaccel_arg *in, size_t n_in, struct vaccel_arg *out, size_t n_out)`.
+Some libraries take these structures apart by themselves; they are loaded as they are. Others leave
+that to functions of vAccel, `vaccel_arg_array_get_int32` and so on. One of these is linked with
+libvaccel.so, or has undefined symbols that begin with `vaccel_`; then the shim, which has such
+functions, is loaded first.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ class Plan:
     folder: str
     """Where libraries without a full path are looked for first."""
     functions: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
+    """Libraries without a SONAME that others were linked with."""
 
     def missing(self, symbol: str) -> NotFound:
         names = ", ".join(self.functions[:_NAMES_SHOWN]) or "nothing that can be called"
@@ -57,7 +61,10 @@ def of_files(name: str, paths: Sequence[Path]) -> Plan:
     load = [(str(library.path), visible) for library, visible in _ordered(found)]
     functions = sorted({function for library in found for function in library.functions})
     before = [(str(shim.build(soname)), True) for soname in _runtime_names(found)]
-    return Plan(name, (*before, *load), str(paths[0].parent), tuple(functions))
+    unnamed = {library.path.name for library in found if not library.soname}
+    unnamed &= {needed for library in found for needed in library.needed}
+    load_all = (*before, *load)
+    return Plan(name, load_all, str(paths[0].parent), tuple(functions), tuple(unnamed))
 
 
 def _check_mount(path: Path) -> None:

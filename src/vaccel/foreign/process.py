@@ -49,6 +49,10 @@ class Limit(NamedTuple):
     why: str
 
 
+class Gone(Exception):
+    """The worker has ended, the call was not begun."""
+
+
 class Worker:
     """One process with the libraries of a plan, for one call at a time.
 
@@ -60,6 +64,7 @@ class Worker:
         """`memory`: the most bytes of data that the process may have, None for no limit."""
         self._server, self._plan, self._limit = server, plan, memory
         self._lock = threading.Lock()
+        self._killing = threading.Lock()
         self._shared: Bytes | None = None
         self._address = 0
         self._loaded = False
@@ -79,20 +84,24 @@ class Worker:
             theirs.close()
         self._pidfd = os.pidfd_open(self.pid)
         # A process that the library started may hold the socket open after the worker's end.
-        self._poll = select.poll()
-        self._poll.register(self._channel, select.POLLIN)
-        self._poll.register(self._pidfd, select.POLLIN)
+        self._end_seen = select.poll()
+        self._end_seen.register(self._pidfd, select.POLLIN)
+        self._news = select.poll()
+        self._news.register(self._pidfd, select.POLLIN)
+        self._news.register(self._channel, select.POLLIN)
 
     # -- calls ---------------------------------------------------------------------------------
 
     def call(
         self, symbol: str, read: Sequence[Arg], write: Sequence[Arg], limit: Limit | None
-    ) -> tuple[int, int]:
-        """What the function returns, and errno; `write` is filled if it returns 0.
+    ) -> None:
+        """Call the function and fill `write`. `limit` holds for loading the libraries, too.
 
-        FFIError that says what happened; the worker has ended then, if `ended`.
+        Raises Gone: the process had ended before; FFIError that says what went wrong.
         """
         with self._lock:
+            if self.ended:
+                raise Gone
             if not self._loaded:
                 self._load(limit)
             layout = Layout(read, write)
@@ -105,11 +114,11 @@ class Worker:
             if answer[:1] == worker.MISSING:
                 raise self._plan.missing(symbol)
             returned, error = worker.RETURNED.unpack(answer[1:])
-            if not returned:
-                layout.take(memory, self._address)
-            if memory.nbytes > _KEPT_MEMORY:
+            if returned:
+                raise self._failed(returned, error)
+            layout.take(memory, self._address)
+            if layout.size > _KEPT_MEMORY:
                 self._mapping.madvise(mmap.MADV_REMOVE)
-            return returned, error
 
     def _load(self, limit: Limit | None) -> None:
         marks = {True: worker.GLOBAL, False: worker.LOCAL}
@@ -129,6 +138,7 @@ class Worker:
             os.ftruncate(fd, rounded)
             # Shorter, it would be a trap (SIGBUS) for this process.
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            self._shared = None
             self._mapping = mmap.mmap(fd, rounded)
             answer = self._ask(worker.MAP + worker.SIZE.pack(rounded), limit, [fd])
         finally:
@@ -142,35 +152,41 @@ class Worker:
     def _ask(self, request: bytes, limit: Limit | None, fds: Sequence[int] = ()) -> bytes:
         if len(request) > worker.MESSAGE:
             raise InvalidArgument("the names of libraries and symbol are too long")
-        try:
+        answer = b""
+        answer, late = b"", False
+        with contextlib.suppress(OSError):  # the process has ended
             socket.send_fds(self._channel, [request], fds)
-            answer = self._answer(limit)
-        except OSError:
-            answer = b""
-        if not answer:
-            raise self._end()
-        return answer
+            late = not self._hears(limit)
+            if not late:
+                answer = self._channel.recv(worker.MESSAGE, socket.MSG_DONTWAIT)
+        if answer:
+            return answer
+        if late:
+            self.kill()
+        error = self._end()
+        if late and limit is not None:
+            raise DeadlineExceeded(f"{limit.why}; its process was ended")
+        raise error
 
-    def _answer(self, limit: Limit | None) -> bytes:
-        """b"" if the worker has ended."""
-        while True:
-            rest = None if limit is None else max(0.0, limit.at - time.monotonic())
-            events = self._poll.poll(None if rest is None else math.ceil(rest * 1e3))
-            if any(fd == self._channel.fileno() for fd, _ in events):
-                return self._channel.recv(worker.MESSAGE)
-            if events:
-                return b""
-            if limit is not None and time.monotonic() >= limit.at:
-                self.kill()
-                self._end()
-                raise DeadlineExceeded(f"{limit.why}; its process was ended")
+    def _hears(self, limit: Limit | None) -> bool:
+        """Wait for an answer, or the end of the process; False: the limit passed before."""
+        if limit is None:
+            self._news.poll()
+            return True
+        while not self._news.poll(math.ceil(max(0.0, limit.at - time.monotonic()) * 1e3)):
+            if time.monotonic() >= limit.at:
+                return False
+        return True
 
     # -- the end -------------------------------------------------------------------------------
 
     def kill(self) -> None:
         """End the process, and those that it started; a call that runs fails."""
-        if self.ended:
-            return
+        with self._killing:
+            if not self.ended:
+                self._kill()
+
+    def _kill(self) -> None:
         # Until it is reaped, which `_end` does, the id is this process's and no other's.
         for kill in (os.kill, os.killpg):
             with contextlib.suppress(ProcessLookupError):
@@ -184,24 +200,22 @@ class Worker:
             self._lock.acquire()
         try:
             if not self.ended:
-                self._channel.shutdown(socket.SHUT_RDWR)
-                self._poll.unregister(self._channel)
-                self._poll.poll(_GRACE_MS)
-                self.kill()
                 self._end()
         finally:
             self._lock.release()
 
     def _end(self) -> FFIError:
-        """Release everything of a process that has ended; the error that tells how it did."""
+        """Wait for the end of the process and release it; the error that tells how it ended."""
         self._channel.close()
-        self._shared = None
-        self.kill()
-        status = self._server.reap(self.pid)
-        self.ended = True
+        self._end_seen.poll(_GRACE_MS)
+        with self._killing:
+            self._kill()
+            status = self._server.reap(self.pid)
+            self.ended = True
         os.close(self._pidfd)
+        self._shared = None  # the memory goes with its last view, which a traceback may hold
         if self._closed:
-            return SessionClosed("the session was closed during the call")
+            return SessionClosed("the session, or the resource, was closed during the call")
         if status is None:
             return PluginError("the process that it ran in was ended with the one that started it")
         return self._ended(status)
@@ -219,16 +233,13 @@ class Worker:
             text += ", perhaps because the system ran out of memory"
         return PluginError(text)
 
-    def failed(self, symbol: str, returned: int, error: int) -> FFIError:
-        """The error for a function that did not return 0."""
+    def _failed(self, returned: int, error: int) -> FFIError:
         if self._limit and errno.ENOMEM in (returned, error):
-            return ResourceExhausted(
-                f"{symbol} returned {returned}, out of memory: {self._limit_words()}"
-            )
-        return failure(symbol, returned)
+            return ResourceExhausted(f"returned {returned}, out of memory: {self._limit_words()}")
+        return failure(returned)
 
     def _limit_words(self) -> str:
-        return f"its memory is limited to {self._limit} bytes ({MEMORY_VARIABLE})"
+        return f"its memory is limited to {(self._limit or 0) / 2**30:g} GiB ({MEMORY_VARIABLE})"
 
     def disown(self) -> None:
         """In a forked child: the process is the parent's."""
@@ -238,7 +249,8 @@ class Worker:
         self.ended = True
 
 
-def failure(symbol: str, returned: int) -> FFIError:
+def failure(returned: int) -> FFIError:
+    """The error for a function that did not return 0."""
     name = errno.errorcode.get(returned, "")
     words = f" (as an errno: {name}, {os.strerror(returned)})" if name else ""
-    return PluginError(f"{symbol} returned {returned}{words}, expected 0")
+    return PluginError(f"returned {returned}{words}, expected 0")

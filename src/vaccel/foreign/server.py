@@ -19,6 +19,7 @@ class ForkServer:
     def __init__(self) -> None:
         """PluginError: it could not be started."""
         self._lock = threading.Lock()
+        self._broken = False
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         folder = os.open("/", os.O_PATH | os.O_DIRECTORY)
         try:
@@ -32,7 +33,7 @@ class ForkServer:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return not self._broken and self._process.poll() is None
 
     def fork(self, channel: socket.socket, folder: int, memory: int | None) -> int:
         """The process id of a new worker, with one end of a socket, and the folder in which it
@@ -55,6 +56,7 @@ class ForkServer:
             except OSError:
                 answer = b""
         if not answer:
+            self._broken = True
             raise PluginError("the process that starts workers has ended; the next call retries")
         (number,) = worker.NUMBER.unpack(answer)
         return int(number)

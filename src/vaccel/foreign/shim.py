@@ -1,4 +1,4 @@
-"""The functions of libvaccel.so that libraries written for vAccel 0.8 call, compiled on first use."""
+"""The functions of libvaccel.so that libraries for vAccel 0.8 call, compiled on first use."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ CALLING = struct.Struct("=QQQQ")  # inputs' address, count, outputs' address, co
 DONE, FAILED, MISSING = b"D", b"F", b"M"
 RETURNED = struct.Struct("=ii")  # what the function returned, errno
 
-MESSAGE = 1 << 17
-"""The longest message; the kernel's own limit is higher."""
+MESSAGE = 1 << 15
+"""The longest one: below what sockets take, and what malloc gives without a system call."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)

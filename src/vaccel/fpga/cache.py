@@ -13,6 +13,7 @@ from pathlib import Path
 from vaccel.error import DeviceError
 
 _WORKPLACE = ".build"  # the suffix of the folder in which a file is made
+_LOCK = ".lock"  # in it
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -58,13 +59,9 @@ def obtain(target: Path, make: Callable[[Path, int], Path], wait: Callable[[], N
 
 @contextlib.contextmanager
 def _workplace(target: Path, wait: Callable[[], None]) -> Iterator[tuple[Path | None, int]]:
-    """An empty folder beside `target`, locked; None if another process has just removed it.
-
-    The lock is on the folder itself, so one that nobody holds was left by a killed process.
-    """
+    """An empty folder beside `target`, locked; None if another process has just removed it."""
     path = target.with_suffix(_WORKPLACE)
-    path.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    lock = _open(path)
     try:
         if not _locked(lock):
             wait()
@@ -72,27 +69,34 @@ def _workplace(target: Path, wait: Callable[[], None]) -> Iterator[tuple[Path | 
         if not _same(path, lock):
             yield None, lock
             return
-        _clear(path)
         try:
+            _clear(path)
             yield path, lock
         finally:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
     finally:
         os.close(lock)
 
 
 def sweep(where: Path) -> None:
-    """Remove the folders in which killed processes were making something."""
+    """Remove the folders in which killed processes were making something: nobody locks them."""
     for path in where.glob("*" + _WORKPLACE):
-        try:
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:  # removed meanwhile
-            continue
+        lock = _open(path)
         try:
             if _locked(lock) and _same(path, lock):
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
         finally:
             os.close(lock)
+
+
+def _open(path: Path) -> int:
+    """The lock of the folder; both are made if they are not there."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        # A file, since NFS locks only what is open for writing.
+        with contextlib.suppress(FileNotFoundError):  # the folder was just removed
+            return os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def _locked(lock: int) -> bool:
@@ -105,7 +109,7 @@ def _locked(lock: int) -> bool:
 
 def _same(path: Path, lock: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(path.stat(), os.fstat(lock))
+        return os.path.samestat((path / _LOCK).stat(), os.fstat(lock))
     return False
 
 
@@ -113,5 +117,13 @@ def _clear(path: Path) -> None:
     for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        else:
+        elif entry.name != _LOCK:
             entry.unlink()
+
+
+def _remove(path: Path) -> None:
+    """The lock goes last: others must not begin while there are files of ours."""
+    _clear(path)
+    (path / _LOCK).unlink()
+    with contextlib.suppress(OSError):  # another process has made a lock meanwhile
+        path.rmdir()

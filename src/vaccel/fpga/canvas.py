@@ -126,7 +126,7 @@ class Canvas:
         """Cycles above, with lines through all lanes so far, and microseconds below them."""
         end = self.y - 6
         for y, unit, cycles in ((TOP - 20, "cycles", 1.0), (end + 17, "µs", clock_hz / 1e6)):
-            step = _round_up(self.cycles / cycles / 10)
+            step = _round_up(self.cycles / cycles / 12)
             self.text(LEFT - 24, y, unit, "small", "end")
             for number in range(int(self.cycles / cycles / step) + 1):
                 x = self._x(number * step * cycles)

@@ -79,8 +79,8 @@ def _kernel(kernel: Kernel) -> Element:
     _interface(interfaces, overlay.CONTROL, "SLAVE", 32)
     _interface(interfaces, overlay.MEMORY, "MASTER", 8 * overlay.BYTES_PER_BEAT)
     memory = SubElement(module, "MEMORYMAP")
-    path = (overlay.MEMORY, overlay.PROCESSOR, overlay.MEMORY_PORT)
-    _range(memory, path, 0, overlay.MEMORY_BYTES)
+    route = (overlay.MEMORY, overlay.PROCESSOR, overlay.MEMORY_PORT)
+    _range(memory, route, overlay.MEMORY_BLOCK, "MEMORY", 0, overlay.MEMORY_BYTES)
     return module
 
 
@@ -99,16 +99,16 @@ def _processor() -> Element:
     _interface(interfaces, overlay.REGISTERS_PORT, "MASTER", 32)
     _interface(interfaces, overlay.MEMORY_PORT, "SLAVE", 8 * overlay.BYTES_PER_BEAT)
     memory = SubElement(module, "MEMORYMAP")
-    _register_range(
+    _registers_range(
         memory, overlay.CONTROLLER, overlay.CONTROLLER_REGISTERS, overlay.CONTROLLER_BASE
     )
     for kernel in registers.KERNELS.values():
-        _register_range(memory, kernel.name, overlay.CONTROL, kernel.base)
+        _registers_range(memory, kernel.name, overlay.CONTROL, kernel.base)
     return module
 
 
 def _clock_parameters() -> dict[str, str]:
-    parameters = {}
+    parameters: dict[str, str] = {}
     for index in range(_CLOCKS):
         on = index == 0
         setting = overlay.clock() if on else overlay.Clock(1, 1)
@@ -182,19 +182,20 @@ def _interface(interfaces: Element, name: str, kind: str, width: int) -> None:
     SubElement(interface, "PORTMAPS")
 
 
-def _register_range(memory: Element, instance: str, interface: str, base: int) -> None:
-    block, master = overlay.ADDRESS_BLOCK, overlay.REGISTERS_PORT
-    range_ = _range(memory, (master, instance, interface), base, registers.WINDOW)
-    range_.attrib |= {"ADDRESSBLOCK": block, "MEMTYPE": "REGISTER", "IS_INSTRUCTION": "FALSE"}
+def _registers_range(memory: Element, instance: str, interface: str, base: int) -> None:
+    route = (overlay.REGISTERS_PORT, instance, interface)
+    _range(memory, route, overlay.ADDRESS_BLOCK, "REGISTER", base, registers.WINDOW)
 
 
-def _range(memory: Element, path: tuple[str, str, str], base: int, size: int) -> Element:
-    """Addresses behind a master's interface; `path` is that, the instance, and its interface."""
-    master, instance, interface = path
-    return SubElement(
+def _range(
+    memory: Element, route: tuple[str, str, str], block: str, kind: str, base: int, size: int
+) -> None:
+    """Addresses of a master. The route: its port, the instance that it leads to, and the port."""
+    master, instance, interface = route
+    SubElement(
         memory,
         "MEMRANGE",
-        ADDRESSBLOCK="HP0_DDR_LOWOCM",
+        ADDRESSBLOCK=block,
         BASENAME="C_BASEADDR",
         BASEVALUE=f"0x{base:08X}",
         HIGHNAME="C_HIGHADDR",
@@ -203,7 +204,7 @@ def _range(memory: Element, path: tuple[str, str, str], base: int, size: int) ->
         IS_DATA="TRUE",
         IS_INSTRUCTION="TRUE",
         MASTERBUSINTERFACE=master,
-        MEMTYPE="MEMORY",
+        MEMTYPE=kind,
         SLAVEBUSINTERFACE=interface,
     )
 

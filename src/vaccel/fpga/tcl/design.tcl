@@ -115,7 +115,8 @@ proc connect_interrupts {overlay kernels} {
 proc assign_addresses {overlay kernels} {
     set ps [dict get $overlay processor]
     set processor [get_bd_addr_spaces $ps/Data]
-    set ddr [get_bd_addr_segs $ps/[dict get $overlay memory_port]/HP0_DDR_LOWOCM]
+    set ddr [get_bd_addr_segs \
+        $ps/[dict get $overlay memory_port]/[dict get $overlay memory_block]]
     set pin [dict get $overlay controller]/[dict get $overlay controller_registers]
     assign $processor [segment $pin] \
         [dict get $overlay controller_base] [dict get $overlay window]

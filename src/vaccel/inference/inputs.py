@@ -1,0 +1,110 @@
+"""What a model wants, what it was given, and the file that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vaccel.error import FFIError, InvalidArgument, ResourceExhausted
+
+if TYPE_CHECKING:
+    from vaccel.ops.tensors import Tensor
+    from vaccel.resource import Blob, Resource
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One input of a model, as far as the engine can tell."""
+
+    name: str
+    type: str = ""
+    """Its element type, as numpy or the engine calls it; "" is unknown."""
+    shape: tuple[int | None, ...] | None = None
+    """None stands for an extent that the caller chooses, or for a shape that is unknown."""
+    optional: bool = False
+
+    def __str__(self) -> str:
+        shape = "" if self.shape is None else str(["?" if d is None else d for d in self.shape])
+        text = " ".join(part for part in (self.name, self.type, shape.replace("'", "")) if part)
+        return f"[{text}]" if self.optional else text
+
+    def takes(self, type: str, shape: Sequence[int]) -> bool:
+        if self.type and type != self.type:
+            return False
+        if self.shape is None:
+            return True
+        pairs = zip(self.shape, shape, strict=False)
+        return len(shape) == len(self.shape) and all(d in (None, found) for d, found in pairs)
+
+
+def type_name(tensor: Tensor[Any]) -> str:
+    """The tensor's element type as numpy calls it, or as the engine does."""
+    kind = tensor.data_type
+    return kind.dtype.name if kind.numeric and kind.dtype else kind.name
+
+
+class Signature:
+    """What the model behind `operation` takes; its errors list that."""
+
+    def __init__(self, operation: str, wanted: Sequence[Wanted]) -> None:
+        self.operation = operation
+        self.wanted = tuple(wanted)
+
+    def check(self, tensors: Sequence[Tensor[Any]]) -> None:
+        """InvalidArgument unless `tensors` are what the model wants."""
+        least = sum(not one.optional for one in self.wanted)
+        most = len(self.wanted)
+        if not least <= len(tensors) <= most:
+            count = str(least) if least == most else f"{least} to {most}"
+            raise self.refused(f"in_tensors: expected {count} tensors, found {len(tensors)}")
+        for i, (one, tensor) in enumerate(zip(self.wanted, tensors, strict=False)):
+            found = type_name(tensor)
+            if not one.takes(found, tensor.shape):
+                raise self.refused(f"in_tensors[{i}]: expected {one}, found {found} {tensor.dims}")
+
+    def refused(self, why: str) -> InvalidArgument:
+        wanted = ", ".join(map(str, self.wanted)) or "no inputs"
+        return InvalidArgument(f"{self.operation}: {why}; the model wants: {wanted}")
+
+    def failed(self, exc: Exception) -> FFIError:
+        """The error for a run that the engine gave up; inputs are what its caller can change."""
+        reason = one_line(exc)
+        if isinstance(exc, MemoryError) or ("allocate" in reason and "memory" in reason):
+            return ResourceExhausted(f"{self.operation}: out of memory: {reason}")
+        return self.refused(f"the engine could not run the model: {reason}")
+
+    def outputs(self, found: int, asked: int) -> int:
+        """How many of `found` outputs go back: the first `asked`; 0 stands for all of them."""
+        if asked > found:
+            raise InvalidArgument(
+                f"{self.operation}: nr_out_tensors: expected at most {found}, as many as the "
+                f"model gives, found {asked}"
+            )
+        return asked or found
+
+
+def model_file(resource: Resource, suffixes: tuple[str, ...]) -> Blob:
+    """The only file of `resource`, or the only one with one of `suffixes`."""
+    blobs = resource.blobs()
+    models = [blob for blob in blobs if blob.name.lower().endswith(suffixes)]
+    found = blobs if len(blobs) == 1 else models
+    if len(found) != 1:
+        raise InvalidArgument(
+            f"resource {resource.id}: expected one file of {', '.join(suffixes)}, "
+            f"found {', '.join(blob.name for blob in blobs) or 'no file'}"
+        )
+    return found[0]
+
+
+def not_a_model(operation: str, resource: Resource, blob: Blob, reason: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{operation}: resource {resource.id}: {blob.name}: not a model that can be loaded: "
+        f"{reason}"
+    )
+
+
+def one_line(exc: Exception) -> str:
+    """The engine's reason: the last line of its text, where tracebacks of models have it."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return f"{lines[-1]:.300}" if lines else type(exc).__name__
