@@ -38,6 +38,8 @@ class Layout:
 
     def fill(self, memory: Bytes, address: int) -> None:
         """Write the call to `memory`, which the function will see at `address`."""
+        if not self._sizes:
+            return
         addresses = [address + offset for offset in self._offsets]
         _write(memory, addresses, self._sizes, (*self.read, *self.write))
         for arg, offset, size in zip(self.read, self._offsets, self._sizes, strict=False):
@@ -50,6 +52,8 @@ class Layout:
 
     def take(self, memory: Bytes, address: int) -> None:
         """Store in `write` what the function wrote. PluginError: the structures are not right."""
+        if not self.write:
+            return
         addresses = [address + offset for _, offset, _ in self._places()]
         lengths = _lengths(memory[self.outputs :], addresses, self.write)
         for (arg, offset, _), length in zip(self._places(), lengths, strict=True):

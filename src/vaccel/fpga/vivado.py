@@ -147,6 +147,7 @@ def settings() -> str:
 
 def _overlay() -> dict[str, Any]:
     return {
+        "vivado": VERSION,
         "name": overlay.NAME,
         "part": overlay.PART,
         "window": registers.WINDOW,

@@ -105,6 +105,8 @@ def not_a_model(operation: str, resource: Resource, blob: Blob, reason: str) -> 
 
 
 def one_line(exc: Exception) -> str:
-    """The engine's reason: the last line of its text, where tracebacks of models have it."""
+    """The engine's reason; of a traceback of a model's own code the last line, which has it."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return f"{lines[-1]:.300}" if lines else type(exc).__name__
+    if any(line.startswith("Traceback") for line in lines):
+        lines = lines[-1:]
+    return f"{' '.join(lines):.300}" or type(exc).__name__

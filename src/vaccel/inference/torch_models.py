@@ -112,7 +112,8 @@ class TorchModel:
             yield from self._flat(list(result.values()))
         else:
             raise InvalidArgument(
-                f"torch_model_run: expected a model that gives tensors, found one that gives {result!r:.60}"
+                f"torch_model_run: expected a model that gives tensors, "
+                f"found one that gives {result!r:.60}"
             )
 
     def _own(self, found: list[Any]) -> list[Any]:
@@ -235,6 +236,5 @@ def _mutates(program: Any) -> bool:
 
 
 def _reason(exc: Exception) -> str:
-    """PyTorch's own first sentence; where it quotes a model's code, the last line."""
-    text = str(exc).strip()
-    return inputs.one_line(exc) if "Traceback" in text else text.split(". ")[0].split("\n")[0]
+    """PyTorch's first sentence: advice follows, and in some builds a stack of C++ functions."""
+    return inputs.one_line(exc).split(". ")[0]

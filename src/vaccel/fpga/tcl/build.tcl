@@ -1,5 +1,5 @@
-# From Verilog to vaccel.bit and vaccel.hwh. Written for Vivado 2024.1; unrun: no bitstream has been
-# built with it so far, it has only been run against stand-ins for Vivado's commands.
+# From Verilog to vaccel.bit and vaccel.hwh, with the Vivado that overlay.tcl names. Unrun: no
+# bitstream has been built with it so far, it has only run against stand-ins for Vivado's commands.
 #
 #     vivado -mode batch -source build.tcl
 #
@@ -10,7 +10,7 @@ foreach script {overlay.tcl package.tcl design.tcl implement.tcl} {
     source [file join $here $script]
 }
 
-set tested 2024.1
+set tested [dict get $overlay vivado]
 if {[string first $tested [version -short]] != 0} {
     puts "WARNING: written for Vivado $tested, this is [version -short]: IP versions may differ"
 }

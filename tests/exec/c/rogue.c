@@ -1,0 +1,133 @@
+/* Functions that should not be. */
+#include "vaccel.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FUNCTION(name) \
+	int name(struct vaccel_arg *in, size_t n_in, struct vaccel_arg *out, size_t n_out)
+#define UNUSED (void)in, (void)n_in, (void)out, (void)n_out
+
+FUNCTION(fine)
+{
+	UNUSED;
+	return 0;
+}
+
+FUNCTION(segfault)
+{
+	UNUSED;
+	*(volatile int *)8 = 1;
+	return 0;
+}
+
+FUNCTION(aborts)
+{
+	UNUSED;
+	abort();
+}
+
+FUNCTION(exits)
+{
+	UNUSED;
+	exit(3);
+}
+
+/* Writes its process id to the file that the input names, so that others know that it runs. */
+static void tell(const char *path)
+{
+	char name[4096], text[32];
+	snprintf(name, sizeof(name), "%s.new", path);
+	snprintf(text, sizeof(text), "%d", getpid());
+	FILE *file = fopen(name, "w");
+	fputs(text, file);
+	fclose(file);
+	rename(name, path);
+}
+
+FUNCTION(hang)
+{
+	UNUSED;
+	if (n_in)
+		tell(in[0].buf);
+	for (;;)
+		;
+}
+
+/* Hangs, and so does a process that it starts. */
+FUNCTION(hang_twice)
+{
+	UNUSED;
+	if (fork() == 0) {
+		tell(in[1].buf);
+		for (;;)
+			pause();
+	}
+	return hang(in, 1, out, n_out);
+}
+
+/* A process that goes on after this one has crashed. */
+FUNCTION(crash_after_fork)
+{
+	UNUSED;
+	if (fork() == 0) {
+		tell(in[0].buf);
+		for (;;)
+			pause();
+	}
+	abort();
+}
+
+FUNCTION(hog_checked)
+{
+	UNUSED;
+	return malloc((size_t)10 << 30) ? 0 : 1;
+}
+
+FUNCTION(hog_unchecked)
+{
+	UNUSED;
+	memset(malloc((size_t)10 << 30), 1, (size_t)10 << 30);
+	return 0;
+}
+
+FUNCTION(hog_by_steps)
+{
+	UNUSED;
+	for (int i = 0; i < 10 << 10; i++) {
+		char *step = malloc(1 << 20);
+		*step = 1;
+	}
+	return 0;
+}
+
+FUNCTION(flood)
+{
+	UNUSED;
+	for (int i = 0; i < 100000; i++)
+		printf("line %d of a flood that nobody wants to read to its end\n", i);
+	return 0;
+}
+
+static void *crash_later(void *pipe)
+{
+	char byte;
+	while (read(*(int *)pipe, &byte, 1) < 0)
+		;
+	raise(SIGBUS);
+	return NULL;
+}
+
+/* Crashes in a thread, as soon as the process's other end of its socket closes or speaks. */
+FUNCTION(crash_in_thread)
+{
+	static int fds[2];
+	pthread_t thread;
+	UNUSED;
+	if (pipe(fds) || pthread_create(&thread, NULL, crash_later, fds))
+		return 1;
+	return write(fds[1], "", 1) != 1;
+}
