@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from vaccel import Config, Session, bootstrap
+from vaccel.agent import Agent
 
 SOURCES = Path(__file__).parent / "c"
-
-pytestmark = pytest.mark.subprocess
+CONFIG = Config(plugins="vaccel.plugins.exec")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,8 +58,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.undo()
 
 
-@pytest.fixture
-def session() -> Iterator[Session]:
-    bootstrap(Config(plugins="vaccel.plugins.exec"))
-    with Session() as session:
-        yield session
+@pytest.fixture(params=["worker", "agent", "inprocess"])
+def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """Where functions run in a worker, in one of an agent, or in this process."""
+    if request.param == "inprocess":
+        monkeypatch.setenv("VACCEL_EXEC_INPROCESS", "1")
+    bootstrap(CONFIG)
+    with contextlib.ExitStack() as stack:
+        endpoint = None
+        if request.param == "agent":
+            agent = stack.enter_context(Agent("unix://@vaccel-exec", allow=["exec"]))
+            endpoint = agent.endpoint
+        yield stack.enter_context(Session(endpoint=endpoint))

@@ -15,18 +15,25 @@ pytest.importorskip("amaranth", reason="pip install 'vaccel[sim]'")
 
 from amaranth.sim import Simulator
 
-from vaccel.fpga.registers import ELEMENTWISE, Operation
+from vaccel.fpga.registers import (
+    CONTROL,
+    ELEMENTWISE,
+    GLOBAL_INTERRUPT,
+    INTERRUPT_ENABLE,
+    Operation,
+)
 from vaccel.fpga.rtl import linear
 from vaccel.fpga.rtl.elementwise import Elementwise
 
 WORDS = 256  # beats in each buffer
 LENGTH = 2 * WORDS
-IN1, IN2, OUT1, OUT2 = (0x800 * i for i in range(4))
+# The bursts of the second result end a beat after those of the first: it waits for them, full.
+IN1, IN2, OUT1, OUT2 = 0x0000, 0x1000, 0x2000, 0x3078
 PATIENCE = 5000  # cycles
 
 
 class Memory:
-    """Behind the kernel's port; takes words from cycle `write_from` on, answers `late` cycles later."""
+    """Takes words from cycle `write_from` on, and answers to a burst `late` cycles after them."""
 
     def __init__(self, context: Any, kernel: Elementwise, write_from: int, late: int) -> None:
         self.context, self.port = context, kernel.m_axi
@@ -84,7 +91,7 @@ async def write_register(memory: Memory, kernel: Elementwise, offset: int, value
 
 
 def run(operation: Operation, write_from: int, late: int) -> Memory:
-    """Do the job on random numbers, check the results; give the memory as it is at the interrupt."""
+    """Do the job on random numbers, check results; give the memory as it is at the interrupt."""
     kernel, found = Elementwise(), []
     operands = np.random.default_rng(operation).random((2, LENGTH), np.float32)
 
@@ -93,10 +100,11 @@ def run(operation: Operation, write_from: int, late: int) -> Memory:
         for start, values in zip((IN1, IN2), operands, strict=True):
             memory.beats |= {start + 8 * i: int(v) for i, v in enumerate(values.view(np.uint64))}
         job = {"in1": IN1, "in2": IN2, "out1": OUT1, "out2": OUT2, "length": LENGTH}
-        job = {ELEMENTWISE.offset(name): value for name, value in job.items()}
-        job |= {ELEMENTWISE.offset("operation"): operation, 0x04: 1, 0x08: 1, 0x00: 1}
-        for offset, value in job.items():
-            await write_register(memory, kernel, offset, value)
+        job["operation"] = operation
+        for name, value in job.items():
+            await write_register(memory, kernel, ELEMENTWISE.offset(name), value)
+        for register in (GLOBAL_INTERRUPT, INTERRUPT_ENABLE, CONTROL):
+            await write_register(memory, kernel, register.offset, 1)
         while not context.get(kernel.irq):
             await memory.step()
             assert memory.cycle < PATIENCE, "the job hangs"

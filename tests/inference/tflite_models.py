@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import flatbuffers
 import numpy as np
 
 # Numbers of the format's enumerations.
@@ -56,7 +56,7 @@ def model(
     tensors: Sequence[T], ops: Sequence[Op], inputs: Sequence[int], outputs: Sequence[int]
 ) -> bytes:
     """The file of a model with one graph."""
-    b = flatbuffers.Builder(1024)
+    b = importlib.import_module("flatbuffers").Builder(1024)
     contents = [b""] + [np.asarray(t.data).tobytes() for t in tensors if t.data is not None]
     buffers = [table(b, [(0, "ref", numbers(b, "u1", data))]) for data in contents]
     places = iter(range(1, len(contents)))

@@ -13,7 +13,10 @@ from vaccel.ops.args import Arg
 
 
 class InProcess:
-    """The libraries of a plan; they stay loaded. Calls may run at once, and know no limits."""
+    """The libraries of a plan; they stay loaded, whatever becomes of their files.
+
+    Calls may run at once, and know no limits.
+    """
 
     def __init__(self, plan: Plan) -> None:
         """PluginError: the loader's words."""

@@ -22,7 +22,7 @@ from vaccel.fpga import cache, tools
 from vaccel.fpga.tools import Tool
 
 _OPTIONS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w")
-_FAST, _SLOW = "-O3", "-O0"
+_FAST, _SLOW, _RUNTIME = "-O3", "-O0", "-O1"  # each cycle goes through the runtime, too
 _LOG_LINES = 15
 
 
@@ -73,7 +73,8 @@ def _adaptor(tool: Tool) -> str:
 
 
 def _hash(name: str, key: str, harness: Mapping[str, str], tool: Tool) -> str:
-    parts = [name, key, tool.name, tool.version(), tools.compiler_version(), *_OPTIONS, _FAST]
+    parts = [name, key, tool.name, tool.version(), tools.compiler_version(), *_OPTIONS]
+    parts += [_FAST, _SLOW, _RUNTIME]
     for file, content in sorted(harness.items()):
         parts += [file, content]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -91,7 +92,7 @@ class _Job:
         if command := tool.command(name):
             self._run(*command)
         options, fast, slow, runtime = tool.sources(name, self._folder)
-        groups = ((_FAST, [*harness, *map(str, fast)]), (_SLOW, slow), (_SLOW, runtime))
+        groups = ((_FAST, [*harness, *map(str, fast)]), (_SLOW, slow), (_RUNTIME, runtime))
         with contextlib.ExitStack() as stack:
             for level, files in groups:
                 if files:

@@ -28,7 +28,7 @@ class Sources(NamedTuple):
     slow: Sequence[Path]
     """The code that sets up."""
     runtime: Sequence[Path]
-    """The tool's own."""
+    """The tool's own, which each cycle also needs."""
 
 
 class Tool(Protocol):

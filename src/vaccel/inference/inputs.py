@@ -41,7 +41,7 @@ class Wanted:
 def type_name(tensor: Tensor[Any]) -> str:
     """The tensor's element type as numpy calls it, or as the engine does."""
     kind = tensor.data_type
-    return kind.dtype.name if kind.numeric and kind.dtype else kind.name
+    return str(kind.dtype if kind.numeric else kind.name)
 
 
 class Signature:

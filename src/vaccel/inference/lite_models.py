@@ -7,6 +7,7 @@ call at a time, so a model has as many as calls ran at once; they share the mode
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import re
 import struct
@@ -147,7 +148,7 @@ def strings(tensor: Tensor) -> _Array:
     if count != np.prod(tensor.shape, dtype=object) or list(ends) != sorted(ends):
         raise _strange(tensor)
     found = np.empty(count, object)
-    found[:] = [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    found[:] = [data[start:end] for start, end in itertools.pairwise(places)]
     return found.reshape(tensor.shape)
 
 
@@ -169,7 +170,7 @@ def _strange(tensor: Tensor) -> InvalidArgument:
 
 
 def _explained(engine: Any, exc: RuntimeError) -> InvalidArgument:
-    """Which operations are missing; LiteRT tells of those of TensorFlow only that there are some."""
+    """Which operations are missing; of TensorFlow's own, LiteRT says only that there are some."""
     names = {one["op_name"] for one in engine._get_ops_details()}
     flex = sorted(name for name in names if re.match("Flex[A-Z]", name))
     if not flex:

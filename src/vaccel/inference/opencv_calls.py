@@ -1,0 +1,215 @@
+"""The functions of the opencv operation, by name.
+
+    thumbnail = opencv_calls.call(session, "resize", image, width=64, height=48)
+
+Works with a local session and with a remote one, where OpenCV is needed at the agent only. Names
+are OpenCV's own, of arguments in snake case; so are the numbers that choices stand for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vaccel.error import InvalidArgument
+from vaccel.inference.functions import (
+    Choice,
+    Function,
+    Image,
+    Int,
+    Matrix,
+    Real,
+    Shaped,
+)
+from vaccel.ops.args import Arg, array_type, mismatch
+
+if TYPE_CHECKING:
+    from vaccel.session import Session
+
+
+def call(session: Session, function: str, *args: Any, **kwargs: Any) -> Any:
+    """Call an OpenCV function by name; gives its result, or a tuple of several.
+
+    Images are arrays of shape (height, width) or (height, width, channels); choices are given by
+    name. InvalidArgument names the function, the argument, what was expected and what was found.
+    """
+    found = BY_NAME.get(function)
+    if found is None:
+        raise InvalidArgument(
+            f"opencv: expected a function of {', '.join(BY_NAME)}, found {function!r}"
+        )
+    values = found.bind(args, kwargs)
+    results = [np.empty(shape, dtype) for shape, dtype in found.results(values)]
+    read = [arg for p in found.parameters for arg in p.encode(values[p.name])]
+    session.opencv(found.code, read, [Arg(one, array_type(one.dtype)) for one in results])
+    given = tuple(one if one.ndim else one.item() for one in results)
+    return given if len(given) > 1 else given[0]
+
+
+INTERPOLATIONS = {
+    "nearest": 0,
+    "linear": 1,
+    "cubic": 2,
+    "area": 3,
+    "lanczos4": 4,
+    "linear_exact": 5,
+    "nearest_exact": 6,
+}
+BORDERS = {"constant": 0, "replicate": 1, "reflect": 2, "wrap": 3, "reflect_101": 4}
+THRESHOLDS = {"binary": 0, "binary_inv": 1, "trunc": 2, "tozero": 3, "tozero_inv": 4}
+AUTOMATIC = {"none": 0, "otsu": 8, "triangle": 16}
+MATCHES = {
+    "sqdiff": 0,
+    "sqdiff_normed": 1,
+    "ccorr": 2,
+    "ccorr_normed": 3,
+    "ccoeff": 4,
+    "ccoeff_normed": 5,
+}
+_COLORS = {  # by channels before and after
+    (1, 3): {"GRAY2BGR": 8, "GRAY2RGB": 8},
+    (1, 4): {"GRAY2BGRA": 9, "GRAY2RGBA": 9},
+    (3, 1): {"BGR2GRAY": 6, "RGB2GRAY": 7},
+    (4, 1): {"BGRA2GRAY": 10, "RGBA2GRAY": 11},
+    (3, 4): {"BGR2BGRA": 0, "RGB2RGBA": 0, "BGR2RGBA": 2, "RGB2BGRA": 2},
+    (4, 3): {"BGRA2BGR": 1, "RGBA2RGB": 1, "BGRA2RGB": 3, "RGBA2BGR": 3},
+    (4, 4): {"BGRA2RGBA": 5, "RGBA2BGRA": 5},
+    (3, 3): {
+        **{"BGR2RGB": 4, "RGB2BGR": 4},
+        **{"BGR2XYZ": 32, "RGB2XYZ": 33, "XYZ2BGR": 34, "XYZ2RGB": 35},
+        **{"BGR2YCrCb": 36, "RGB2YCrCb": 37, "YCrCb2BGR": 38, "YCrCb2RGB": 39},
+        **{"BGR2HSV": 40, "RGB2HSV": 41, "HSV2BGR": 54, "HSV2RGB": 55},
+        **{"BGR2Lab": 44, "RGB2Lab": 45, "Lab2BGR": 56, "Lab2RGB": 57},
+        **{"BGR2Luv": 50, "RGB2Luv": 51, "Luv2BGR": 58, "Luv2RGB": 59},
+        **{"BGR2HLS": 52, "RGB2HLS": 53, "HLS2BGR": 60, "HLS2RGB": 61},
+    },
+}
+COLORS = {name: number for names in _COLORS.values() for name, number in names.items()}
+_CHANNELS = {n: channels for channels, names in _COLORS.items() for n in names.values()}
+
+
+def _channels(image: Any) -> int:
+    return int(image.shape[2]) if image.ndim == 3 else 1
+
+
+def _same(v: dict[str, Any]) -> list[Shaped]:
+    return [(v["image"].shape, v["image"].dtype)]
+
+
+def _sized(v: dict[str, Any]) -> list[Shaped]:
+    return [((v["height"], v["width"], *v["image"].shape[2:]), v["image"].dtype)]
+
+
+def _converted(v: dict[str, Any]) -> list[Shaped]:
+    image, (before, after) = v["image"], _CHANNELS[v["code"]]
+    if _channels(image) != before:
+        name = next(name for name, number in COLORS.items() if number == v["code"])
+        exc = mismatch(f"{before} channels for {name}", f"{_channels(image)} channels")
+        raise InvalidArgument(f"image: {exc.message}")
+    return [((*image.shape[:2], after) if after > 1 else image.shape[:2], image.dtype)]
+
+
+def _edges(v: dict[str, Any]) -> list[Shaped]:
+    return [(v["image"].shape[:2], np.uint8)]
+
+
+def _limited(v: dict[str, Any]) -> list[Shaped]:
+    return [((), np.float64), *_same(v)]
+
+
+def _matched(v: dict[str, Any]) -> list[Shaped]:
+    image, template = v["image"], v["template"]
+    if template.dtype != image.dtype or _channels(template) != _channels(image):
+        expected = f"{_channels(image)} channels of {image.dtype}, as the image has"
+        exc = mismatch(expected, f"{_channels(template)} channels of {template.dtype}")
+        raise InvalidArgument(f"template: {exc.message}")
+    height, width = (1 + a - b for a, b in zip(image.shape, template.shape[:2], strict=False))
+    if height < 1 or width < 1:
+        exc = mismatch(f"at most the image's shape {image.shape}", f"shape {template.shape}")
+        raise InvalidArgument(f"template: {exc.message}")
+    return [((height, width), np.float32)]
+
+
+_WIDTH, _HEIGHT = Int("width", least=1), Int("height", least=1)
+_INTERPOLATION = Choice("interpolation", "linear", INTERPOLATIONS)
+_EIGHT_BITS = ("uint8",)
+
+FUNCTIONS = (
+    Function(1, "resize", (Image("image"), _WIDTH, _HEIGHT, _INTERPOLATION), _sized),
+    Function(
+        2,
+        "cvtColor",
+        (Image("image", dtypes=("uint8", "uint16", "float32")), Choice("code", names=COLORS)),
+        _converted,
+    ),
+    Function(
+        3,
+        "GaussianBlur",
+        (
+            Image("image"),
+            Int("kernel_width"),
+            Int("kernel_height"),
+            Real("sigma_x", 0.0),
+            Real("sigma_y", 0.0),
+            Choice("border", "reflect_101", BORDERS),
+        ),
+        _same,
+    ),
+    Function(
+        4,
+        "Canny",
+        (
+            Image("image", dtypes=_EIGHT_BITS),
+            Real("threshold1"),
+            Real("threshold2"),
+            Int("aperture_size", 3, 3, 7),
+            Int("l2_gradient", 0, 0, 1),
+        ),
+        _edges,
+    ),
+    Function(
+        5,
+        "threshold",
+        (
+            Image("image"),
+            Real("thresh"),
+            Real("maxval", 255.0),
+            Choice("type", "binary", THRESHOLDS),
+            Choice("automatic", "none", AUTOMATIC),
+        ),
+        _limited,
+    ),
+    Function(
+        6,
+        "warpAffine",
+        (
+            Image("image"),
+            Matrix("matrix"),
+            _WIDTH,
+            _HEIGHT,
+            _INTERPOLATION,
+            Int("inverse", 0, 0, 1),
+            Choice("border", "constant", BORDERS),
+            Real("border_value", 0.0),
+        ),
+        _sized,
+    ),
+    Function(
+        7,
+        "matchTemplate",
+        (
+            Image("image", dtypes=("uint8", "float32")),
+            Image("template", dtypes=("uint8", "float32")),
+            Choice("method", "ccoeff_normed", MATCHES),
+        ),
+        _matched,
+    ),
+)
+"""Function codes, as the operation's first argument carries them, and what each function takes.
+
+threshold gives (the threshold used, the image); `automatic` finds it from the image's histogram.
+"""
+
+BY_NAME = {function.name: function for function in FUNCTIONS}
+BY_CODE = {function.code: function for function in FUNCTIONS}
