@@ -311,7 +311,7 @@ def test_profiling_reports_the_cycles_of_each_call_and_their_time(tmp_path: Path
     (line,) = (line for line in lines if "[prof] fpga_vadd: elementwise kernel: " in line)
     words = line.partition("kernel: ")[2].split()
     cycles, microseconds = int(words[0]), float(words[5])
-    assert words[1:5] == ["cycles", "in", "1", "jobs,"]
+    assert words[1:5] == ["cycles", "in", "1", "job,"]
     assert words[6:] == ["us", "at", "100", "MHz", "(estimate)"]
     assert 10 < cycles < 1000
     assert microseconds == pytest.approx(cycles / 100)

@@ -1,7 +1,8 @@
 """The register map: the only source for hardware, drivers, `.hwh`, Vivado script and documents.
 
 Each kernel has an AXI4-Lite slave with the control registers of Vitis HLS (`ap_ctrl_hs`, UG1399),
-its arguments, and what it reports. Offsets are in bytes; all registers have 32 bits.
+its arguments, and what it reports. Offsets are in bytes; all registers have 32 bits. While a job
+runs, the arguments cannot be written.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ _MEANINGS = {
     Status.UNALIGNED: f"an address or stride is not a multiple of {ALIGNMENT}",
     Status.EMPTY: "a length is zero",
     Status.OPERATION: "the operation does not exist",
-    Status.SHAPE: "a size is not a multiple of the unit's, or more than it holds",
+    Status.SHAPE: "a size is not a multiple of the unit's, more than it holds, or ends beyond 4 GiB",
     Status.READ_ERROR: "the memory refused a read",
     Status.WRITE_ERROR: "the memory refused a write",
 }

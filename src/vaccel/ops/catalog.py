@@ -13,12 +13,12 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vaccel.ops import tf, torch
+from vaccel.ops import objects, tf, torch
 from vaccel.ops.args import Arg
 from vaccel.ops.declare import operation, operation_of
 from vaccel.ops.kinds import Dims
 from vaccel.ops.numbers import F32, F64, I32, I64, U8, Array, Found, InOut, Scalar
-from vaccel.ops.objects import Args, Bytes, Name, Object, ResourceLike, ResourceRef, Text, Texts
+from vaccel.ops.objects import Args, Name, Object, ResourceLike, ResourceRef, Text, Texts
 from vaccel.ops.signature import Outputs
 from vaccel.ops.spec import Operation
 from vaccel.ops.tf import lite
@@ -34,7 +34,7 @@ _SQUARE = Array(F32, ("n", "n"))
 EXTENSIONS = 128
 """The first operation code that is ours: vAccel 0.8 ends far below, and codes are one byte."""
 
-Picture = Annotated[Any, Bytes()]
+Picture = Annotated[Any, objects.Picture()]
 FileName = Annotated[str, Outputs(image_name=Name())]
 Model = Annotated[ResourceLike, ResourceRef()]
 TfTensors = Annotated["list[tf.Tensor]", Object(tf.Tensor, many=True)]

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vaccel.ops.args import Arg, ArgType, mismatch
+from vaccel.error import InvalidArgument
+from vaccel.ops import rasters
+from vaccel.ops.args import Arg, ArgType, as_array, mismatch
 from vaccel.ops.kinds import Dims, Kind, WireArg, type_name
 
 TEXT_CAPACITY = 512
@@ -116,6 +118,47 @@ class Bytes(Kind):
 
     def dump(self, name: str, value: Any) -> str:
         return f"len_{name}: {value.nbytes} "
+
+
+@dataclass(frozen=True)
+class Picture(Bytes):
+    """A picture: encoded (bytes, or a 1-D uint8 array), or its pixels.
+
+    Pixels are a uint8 or uint16 array, height × width, or × 1, 3 (RGB) or 4 (RGBA), or a PIL image
+    as it lies in memory. They become an encoded picture, PNM or PNG, without loss.
+    """
+
+    def __str__(self) -> str:
+        return "picture"
+
+    def check(self, value: Any, dims: Dims) -> memoryview:
+        try:
+            array = as_array(_known_mode(value))
+        except InvalidArgument:
+            found, fix = type(value).__name__, "read the file and pass its bytes"
+            raise mismatch("bytes or an array", found, fix) from None
+        if array.ndim == 1 and array.itemsize == 1 and array.dtype.kind != "b":
+            return super().check(array, dims)
+        found = f"{array.dtype.name} array of shape {array.shape}"
+        if array.dtype.kind != "u" or array.itemsize > 2:
+            fix = "" if array.dtype.kind != "f" else "scale it to 0…255: .round().astype('uint8')"
+            raise mismatch("an encoded picture, or uint8 or uint16 pixels", found, fix)
+        pixels = array[..., np.newaxis] if array.ndim == 2 else array
+        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
+            fix = "channels come last" if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) else ""
+            raise mismatch("pixels, height × width, or × 1, 3 or 4", found, fix)
+        return rasters.encoded(pixels)
+
+
+def _known_mode(value: Any) -> Any:
+    """A PIL image whose array would not say what its numbers mean (palettes, CMYK), as RGB."""
+    mode, convert = getattr(value, "mode", None), getattr(value, "convert", None)
+    if not isinstance(mode, str) or not callable(convert):
+        return value
+    if mode[-1:] in ("A", "a") or "transparency" in getattr(value, "info", {}):
+        return value if mode == "RGBA" else convert("RGBA")
+    plain = mode in ("L", "RGB", "F") or mode.startswith("I")
+    return value if plain else convert("RGB")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,133 @@
+"""A picture → the tensor that a model takes, and the way back for what the model found.
+
+Coordinates are (x, y) in pixels from the top left corner; the centre of the first pixel lies at
+0.5. Sizes are (height, width).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vaccel.error import InvalidArgument
+from vaccel.inference.pictures import pillow
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from vaccel.inference.description import Description
+
+F32s = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+Array = np.ndarray[Any, Any]
+
+_BLOCK = 2**22
+"""Values that a map in the making may have at once; a map of many classes is made in stripes."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Where the picture lies in the model's input: there = here · scale + offset, by axis (x, y).
+
+    `scale` is the input's pixels for one of the picture's.
+    """
+
+    picture: tuple[int, int]
+    input: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+    def points(self, points: Array) -> F32s:
+        """Points [..., 2] of the input in the picture; those outside of it stay outside."""
+        return ((points - np.array(self.offset)) / self.scale).astype(np.float32)
+
+    def boxes(self, boxes: Array) -> F32s:
+        """Boxes [n, 4] (left, top, right, bottom) in the picture, cut off at its edges."""
+        corners = self.points(boxes.reshape(-1, 2, 2))
+        height, width = self.picture
+        return np.clip(corners, 0, np.array([width, height], np.float32)).reshape(-1, 4)
+
+    def classes(self, grid: Array) -> Array:
+        """The class of each pixel of the picture, uint8 [height, width].
+
+        `grid` covers the input: classes [h, w], or logits [classes, h, w], which are interpolated
+        before the largest is taken.
+        """
+        if grid.ndim == 2:
+            rows, columns = (near for near, _, _ in self._samples(grid.shape))
+            return grid[rows[:, None], columns].astype(np.uint8)
+        if len(grid) > 256:
+            raise InvalidArgument(f"model: expected at most 256 classes, found {len(grid)}")
+        height, width = self.picture
+        classes = np.empty(self.picture, np.uint8)
+        step = max(1, _BLOCK // (len(grid) * width))
+        for top in range(0, height, step):
+            part = slice(top, top + step)
+            classes[part] = self._interpolate(grid, part).argmax(axis=0)
+        return classes
+
+    def values(self, grid: Array) -> F32s:
+        """Numbers of [h, w] that cover the input, for each pixel of the picture; interpolated."""
+        return self._interpolate(grid, slice(None)).astype(np.float32, copy=False)
+
+    def _interpolate(self, grid: Array, part: slice) -> Array:
+        """Bilinear, between centres; beyond the outermost centres as there. [..., part, width]."""
+        (_, above, down), (_, left, right) = self._samples(grid.shape[-2:])
+        above, down = above[part], down[part, None]
+        rows = grid[..., above, :]
+        # One rounding after the other as in a + t · (b - a): exact where a pixel hits a centre.
+        rows = rows + down * (grid[..., np.minimum(above + 1, grid.shape[-2] - 1), :] - rows)
+        columns = rows[..., left]
+        beside = rows[..., np.minimum(left + 1, grid.shape[-1] - 1)]
+        return np.asarray(columns + right * (beside - columns))
+
+    def _samples(self, shape: tuple[int, ...]) -> list[tuple[Array, Array, F32s]]:
+        """By axis (y, x), for each pixel: the nearest cell, the cell before it, and how far on."""
+        axes = []
+        for axis, cells in enumerate(shape):
+            extent, scale, offset = self.picture[axis], self.scale[1 - axis], self.offset[1 - axis]
+            there = ((np.arange(extent) + 0.5) * scale + offset) * (cells / self.input[axis])
+            nearest = np.clip(np.floor(there), 0, cells - 1).astype(np.intp)
+            between = np.clip(there - 0.5, 0, cells - 1)
+            before = np.floor(between).astype(np.intp)
+            axes.append((nearest, before, (between - before).astype(np.float32)))
+        return axes
+
+
+def prepare(picture: Image, description: Description) -> tuple[Array, Transform]:
+    """The model's input for a picture (mode RGB): a batch of one, and where the picture lies in it.
+
+    InvalidArgument: the model takes one size only, and its description forbids to resize.
+    """
+    fitted, transform = _fit(picture, description)
+    return _tensor(np.asarray(fitted), description), transform
+
+
+def _fit(picture: Image, description: Description) -> tuple[Image, Transform]:
+    width, height = picture.size
+    here = (height, width)
+    there = description.crop_size if description.resize_mode == "crop" else None
+    there = there or description.input_size or here
+    if here == there:
+        return picture, Transform(here, here, (1.0, 1.0), (0.0, 0.0))
+    if description.resize_mode == "crop":
+        return _crop(picture, there, description)
+    if not description.do_resize:
+        raise InvalidArgument(
+            f"image: expected {there[1]} × {there[0]} pixels, as the model's do_resize is false, "
+            f"found {width} × {height}"
+        )
+    resample = getattr(pillow().Resampling, description.resample.upper())
+    if description.resize_mode == "stretch":
+        scale = (there[1] / width, there[0] / height)
+        fitted = picture.resize((there[1], there[0]), resample)
+        return fitted, Transform(here, there, scale, (0.0, 0.0))
+    ratio = min(there[1] / width, there[0] / height)
+    inner = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    left, top = (there[1] - inner[0]) // 2, (there[0] - inner[1]) // 2
+    fitted = pillow().new("RGB", (there[1], there[0]), (round(description.pad_value),) * 3)
+    fitted.paste(picture.resize(inner, resample), (left, top))
+    return fitted, Transform(here, there, (inner[0] / width, inner[1] / height), (left, top))
