@@ -134,6 +134,7 @@ class Session(Operations):
             return self.run(op, args)
         checked, dims = op.check(args)
         if op.resource is not None and not checked[op.resource].registered_with(self):
+            self._check_open()  # one that is closed has no resources left
             raise NotFound(
                 f"{op.name}: resource {checked[op.resource].id} is not registered with session "
                 f"{self.id}: call resource.register(session) first"

@@ -47,7 +47,9 @@ SAMPLES: dict[str, Samples] = {
         ("tf_model_load", "tf_model_unload", "tflite_model_load", "tflite_model_unload"),
         lambda session: [(model(session),)],
     ),
-    "torch_model_load": lambda session: [(model(session),)],
+    **dict.fromkeys(
+        ("torch_model_load", "torch_model_unload"), lambda session: [(model(session),)]
+    ),
     "exec": lambda session: [("lib.so", "f", None, None), ("lib.so", "f", *read_and_write())],
     "exec_with_resource": lambda session: [(model(session), "f", *read_and_write())],
     "opencv": lambda session: [(7, *read_and_write())],

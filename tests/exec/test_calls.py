@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.exec.conftest import compile_c
-from vaccel import Arg, ArgType, Resource, ResourceType, Session
+from tests.exec.conftest import CONFIG, compile_c
+from vaccel import Arg, ArgType, Resource, ResourceType, Session, bootstrap
+from vaccel.agent import Agent
 from vaccel.error import InvalidArgument, NotFound, PluginError, SessionClosed
 from vaccel.ops.args import DTYPES
+from vaccel.testing import check_plugin
 
 Compiled = Callable[[str], Path]
 
@@ -248,8 +250,36 @@ def test_a_closed_session_says_so(session: Session, compiled: Compiled) -> None:
         session.exec(str(compiled("plain")), "nothing")
 
 
-def test_a_local_and_a_remote_call_write_the_same_bytes(compiled: Compiled, session: Session) -> None:
-    data = np.frombuffer(np.random.default_rng(1).bytes(4096), np.float64)
-    room = np.full_like(data, np.nan)
-    session.exec(str(compiled("plain")), "echo", [Arg(data)], [Arg(room)])
-    assert room.tobytes() == data.tobytes()
+def test_the_plugin_keeps_what_sessions_and_agents_rely_on(compiled: Compiled) -> None:
+    library = str(compiled("plain"))
+
+    def call(session: Session) -> Iterator[tuple[Any, ...]]:
+        yield library, "nothing", None, None
+        yield library, "echo", [Arg(b"abc")], [Arg(bytes(3))]
+
+    def call_resource(session: Session) -> Iterator[tuple[Any, ...]]:
+        resource = Resource(library, ResourceType.LIB)
+        resource.register(session)
+        yield resource, "echo", [Arg(b"abc")], [Arg(bytes(3))]
+
+    samples = {"exec": call, "exec_with_resource": call_resource}
+    assert check_plugin(CONFIG.plugins, oracle=None, samples=samples) == list(samples)
+
+
+def test_the_same_bytes_come_back_wherever_the_function_runs(compiled: Compiled) -> None:
+    bootstrap(CONFIG)
+    data = np.frombuffer(np.random.default_rng(1).bytes(40000), np.float32)
+    found = []
+    with Agent("unix://@vaccel-exec", allow=["exec"]) as agent:
+        for endpoint in (None, agent.endpoint):
+            with Session(endpoint=endpoint) as session:
+                args, rooms = (
+                    [Arg(data), Arg(7), Arg("text")],
+                    [np.full_like(data, np.nan), 0, "    "],
+                )
+                found.append(
+                    session.exec(str(compiled("plain")), "echo", args, list(map(Arg, rooms)))
+                )
+    local, remote = found
+    assert local[0].tobytes() == remote[0].tobytes() == data.tobytes()
+    assert local[1:] == remote[1:] == [7, "text"]

@@ -14,11 +14,10 @@ import pytest
 
 from tests import processes
 from tests.exec.conftest import CONFIG, SOURCES, compile_c
-from vaccel import Arg, ArgType, Config, Resource, ResourceType, Session, bootstrap
+from vaccel import Arg, ArgType, Config, Resource, ResourceType, Session, bootstrap, cleanup
 from vaccel.agent import Agent
 from vaccel.config import Timeouts
 from vaccel.error import (
-    ConnectionLost,
     DeadlineExceeded,
     FFIError,
     InvalidArgument,
@@ -54,7 +53,12 @@ class Pipe:
         self.arg = Arg(str(path), ArgType.STRING)
 
     def pid(self) -> int:
-        return int(self._path.read_text())
+        fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            assert select.select([fd], [], [], TIMEOUT)[0], "nobody tells"
+            return int(os.read(fd, 100))
+        finally:
+            os.close(fd)
 
     def open(self) -> None:
         """Let a function go on that waits for its second opening."""
@@ -304,9 +308,7 @@ def test_a_client_that_goes_ends_its_calls(rogue: str, pipe: Pipe) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_process_survives_the_agent(
-    rogue: str, pipe: Pipe, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_process_survives_the_agent(rogue: str, pipe: Pipe, number: signal.Signals) -> None:
     base = Path(os.environ["XDG_RUNTIME_DIR"])
     with processes.agent(*AGENT, "--grace", "0") as agent:
         bootstrap(Config("noop"))
@@ -411,6 +413,7 @@ def test_a_forked_child_starts_workers_of_its_own(session: Session, compiled: Co
             with Session() as own:
                 own.exec(library, "count", [], [room])
                 status = int(room.buf) - 1
+            cleanup()
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0

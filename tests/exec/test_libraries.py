@@ -45,9 +45,7 @@ def chain(folder: Path, *options: str) -> list[Path]:
     folder.mkdir(exist_ok=True)
     base = compile_c(folder / "libbase.so", "int base(void) { return 40; }", *options)
     link = [f"-L{folder}", *options]
-    middle = compile_c(
-        folder / "libmiddle.so", RETURNS.format("base", "middle"), *link, "-lbase"
-    )
+    middle = compile_c(folder / "libmiddle.so", RETURNS.format("base", "middle"), *link, "-lbase")
     top = compile_c(folder / "libtop.so", RETURNS.format("middle", "top"), *link, "-lmiddle")
     return [base, middle, top]
 
@@ -160,7 +158,11 @@ def test_a_library_tells_what_it_has_and_needs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("place", "value", "words"),
-    [(18, b"\xb7\0", "one for .*AArch64"), (4, b"\1", "one for 32-bit"), (16, b"\2\0", "a program")],
+    [
+        (18, b"\xb7\0", "one for .*AArch64"),
+        (4, b"\1", "one for 32-bit"),
+        (16, b"\2\0", "a program"),
+    ],
 )
 def test_a_file_for_another_machine_is_told(
     compiled: Compiled, tmp_path: Path, place: int, value: bytes, words: str

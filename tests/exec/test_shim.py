@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.exec.conftest import CONFIG, SOURCES, compile_c
 from vaccel import Arg, Session, bootstrap
 from vaccel.error import PluginError
 from vaccel.foreign import shim
-from tests.exec.conftest import CONFIG, SOURCES, compile_c
 
 INT32, INT32_ARRAY, BOOL_ARRAY, STRING, BUFFER, CUSTOM = 5, 6, 22, 27, 28, 29
 

@@ -28,7 +28,7 @@ pytest.importorskip("flatbuffers", reason="the tests write models with flatbuffe
 
 Sessions = tuple[Session, Session]
 WEIGHTS = (np.arange(12, dtype=np.float32) - 5).reshape(3, 4) / 7
-BIAS = np.float32([1, 0, -1])
+BIAS = np.array([1, 0, -1], np.float32)
 
 
 @pytest.fixture
@@ -45,7 +45,11 @@ def addition(type: str = "float32", dims: tuple[int, ...] = (-1, 4)) -> bytes:
 
 def flat(type: str) -> bytes:
     """The six elements of a 2 × 3 tensor in one row."""
-    tensors = [T("x", (2, 3), type), T("to", (1,), "int32", np.int32([-1])), T("y", (6,), type)]
+    tensors = [
+        T("x", (2, 3), type),
+        T("to", (1,), "int32", np.array([-1], np.int32)),
+        T("y", (6,), type),
+    ]
     return made.model(tensors, [Op(made.RESHAPE, [0, 1], [2])], [0], [2])
 
 
@@ -132,10 +136,12 @@ def test_sums_of_every_type_that_litert_adds(type: str, sessions: Sessions) -> N
 def test_quantised_sums_are_those_of_litert(sessions: Sessions) -> None:
     tensors = [T(name, (4,), "int8", scale=0.5) for name in "abc"]
     content = made.model(tensors, [Op(made.ADD, [0, 1], [2], made.ADD_OPTIONS)], [0, 1], [2])
-    a, b = np.int8([1, -2, 100, 7]), np.int8([5, 5, 100, -7])
+    a, b = np.array([1, -2, 100, 7], np.int8), np.array([5, 5, 100, -7], np.int8)
     for session in sessions:
         found = run(session, load(session, content), a, b)
-        assert bits(found) == bits(direct(content, a, b)) == bits([np.int8([6, 3, 127, 0])])
+        assert (
+            bits(found) == bits(direct(content, a, b)) == bits([np.array([6, 3, 127, 0], np.int8)])
+        )
 
 
 def test_a_model_of_fixed_shape_and_no_dims(sessions: Sessions) -> None:
@@ -199,13 +205,12 @@ def test_packed_strings_are_found_again(items: list[bytes]) -> None:
 def test_other_bytes_are_no_strings(head: list[int], rest: bytes) -> None:
     data = struct.pack(f"<{len(head)}i", *head) + rest
     tensor = Tensor((2,), TensorType.STRING, data)
-    try:
-        found = strings(tensor).tolist()
-    except InvalidArgument as exc:
-        assert "expected the strings of [2]" in exc.message
+    places = struct.unpack_from("<3i", data, 4) if len(data) >= 16 else (0, 0, 0)
+    if data[:4] == b"\2\0\0\0" and 16 <= places[0] <= places[1] <= places[2] <= len(data):
+        assert len(strings(tensor)) == 2
     else:
-        assert len(found) == 2
-        assert b"".join(found) in data
+        with pytest.raises(InvalidArgument, match=r"expected the strings of \[2\]"):
+            strings(tensor)
 
 
 # -- concurrency and memory --------------------------------------------------------------------
@@ -232,7 +237,12 @@ def test_threads_with_sessions_of_their_own_share_a_model(sessions: Sessions) ->
 def test_idle_interpreters_are_no_more_than_processors() -> None:
     model = LiteModel(addition())
     x = Tensor.from_numpy(np.ones((2, 4), np.float32))
-    at_once(lambda i: [model.run([x, x], 1) for _ in range(20)] and None, 16)
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            model.run([x, x], 1)
+
+    at_once(work, 16)
     assert 1 <= len(model._idle) <= (os.cpu_count() or 1)
 
 
@@ -304,7 +314,7 @@ def test_wrong_strings_are_refused(sessions: Sessions) -> None:
 
 def test_operations_of_tensorflow_are_named(sessions: Sessions) -> None:
     for session in sessions:
-        with pytest.raises(InvalidArgument, match="TensorFlow itself.*FlexErf, FlexRoll; convert"):
+        with pytest.raises(InvalidArgument, match=r"TensorFlow itself.*: FlexErf, FlexRoll;"):
             load(session, custom("FlexRoll", "FlexErf"))
 
 

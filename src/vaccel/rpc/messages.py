@@ -1,4 +1,4 @@
-"""The protobuf schema of the vAccel 0.8 protocol, as one table, and the classes built from it.
+"""The classes of the protocol's messages, built from its schema.
 
 The classes are built at import from run-time descriptors: generated code is tied to a range of
 protobuf versions, descriptors work with every one from 3.20 to 7.x.
@@ -11,104 +11,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-# Package → message → fields, as `name=number [rep|opt|map] type`. Types: u32 u64 i32 i64 (plain
-# varints), string, bytes, bulk (bytes that may be large: see BULK), else a message or enum of the
-# same package, or of another one by its full name. `map T` is map<string, T>. An enum numbers its
-# names from 0; on the wire and in parsed messages it is any int32. Packages stand in dependency
-# order.
-_SCHEMA: dict[str, dict[str, str]] = {
-    "ttrpc": {
-        "KeyValue": "key=1 string, value=2 string",
-        "Request": "service=1 string, method=2 string, payload=3 bulk, timeout_nano=4 i64,"
-        " metadata=5 rep KeyValue",
-        "Any": "type_url=1 string, value=2 bytes",
-        "Code": "enum OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND"
-        " ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED"
-        " OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED",
-        "Status": "code=1 Code, message=2 string, details=3 rep Any",
-        "Response": "status=1 Status, payload=2 bulk",
-    },
-    "vaccel": {
-        "Status": "code=3 u32, message=4 string",
-        "ErrorType": "enum FFI FFI_WITH_STATUS INVALID_ARGUMENT UNINITIALIZED OUT_OF_BOUNDS"
-        " EMPTY_VALUE CONVERSION_FAILED",
-        "ProtoError": "type=1 ErrorType, ffi_error=2 opt u32, status=3 opt Status",
-    },
-    "vaccel.empty": {
-        "Empty": "",
-    },
-    "vaccel.session": {
-        # `features` is ours: 0.8 peers skip the unknown field, and absent reads as 0.
-        "CreateRequest": "flags=1 u32, features=100 u32",
-        "CreateResponse": "session_id=1 i64, features=100 u32",
-        "UpdateRequest": "session_id=1 i64, flags=2 u32",
-        "DestroyRequest": "session_id=1 i64",
-    },
-    "vaccel.resource": {
-        "BlobType": "enum FILE BUFFER MAPPED",
-        "Blob": "type=1 BlobType, name=2 string, data=3 bulk, size=4 u32",
-        "ResourceType": "enum LIB DATA MODEL",
-        "RegisterRequest": "paths=1 rep string, blobs=2 rep Blob, resource_type=3 ResourceType,"
-        " resource_id=4 i64, session_id=5 i64",
-        "RegisterResponse": "resource_id=1 i64",
-        "UnregisterRequest": "resource_id=1 i64, session_id=2 i64",
-        "SyncRequest": "resource_id=1 i64",
-        "SyncResponse": "blobs=1 rep Blob",
-    },
-    "vaccel.image": {
-        "Request": "session_id=1 i64, image=2 bulk",
-        "Response": "tags=1 bytes",
-    },
-    "vaccel.tf": {
-        "TensorType": "enum UNSPECIFIED FLOAT DOUBLE INT32 UINT8 INT16 INT8 STRING COMPLEX64 INT64"
-        " BOOL QINT8 QUINT8 QINT32 BFLOAT16 QINT16 QUINT16 UINT16 COMPLEX128 HALF RESOURCE VARIANT"
-        " UINT32 UINT64",
-        "Node": "name=1 string, id=2 i32",
-        "Tensor": "data=1 bulk, dims=2 rep i64, type=3 TensorType",
-        "ModelLoadRequest": "session_id=1 i64, model_id=2 i64",
-        "ModelLoadResponse": "graph_def=1 bytes, status=2 opt vaccel.Status",
-        "ModelUnloadRequest": "session_id=1 i64, model_id=2 i64",
-        "ModelUnloadResponse": "status=1 opt vaccel.Status",
-        "ModelRunRequest": "session_id=1 i64, model_id=2 i64, run_options=3 opt bytes,"
-        " in_nodes=4 rep Node, out_nodes=5 rep Node, in_tensors=6 rep Tensor",
-        "ModelRunResponse": "out_tensors=1 rep Tensor, status=2 opt vaccel.Status",
-    },
-    "vaccel.tflite": {
-        "TensorType": "enum UNSPECIFIED NOTYPE FLOAT32 INT32 UINT8 INT64 STRING BOOL INT16"
-        " COMPLEX64 INT8 FLOAT16 FLOAT64 COMPLEX128 UINT64 RESOURCE VARIANT UINT32 UINT16 INT4",
-        "Tensor": "data=1 bulk, dims=2 rep i32, type=3 TensorType",
-        "ModelLoadRequest": "session_id=1 i64, model_id=2 i64",
-        "ModelUnloadRequest": "session_id=1 i64, model_id=2 i64",
-        "ModelRunRequest": "session_id=1 i64, model_id=2 i64, in_tensors=3 rep Tensor,"
-        " nr_out_tensors=4 u64",
-        "ModelRunResponse": "out_tensors=1 rep Tensor, status=2 opt vaccel.Status",
-    },
-    "vaccel.torch": {
-        "TensorType": "enum UNSPECIFIED BYTE CHAR SHORT INT LONG HALF FLOAT",
-        "Tensor": "data=1 bulk, dims=2 rep i64, type=3 TensorType",
-        "ModelLoadRequest": "session_id=1 i64, model_id=2 i64",
-        "ModelRunRequest": "session_id=1 i64, model_id=2 i64, run_options=3 opt bytes,"
-        " in_tensors=4 rep Tensor, nr_out_tensors=5 u64",
-        "ModelRunResponse": "out_tensors=1 rep Tensor",
-    },
-    "vaccel.genop": {
-        "ArgType": "enum RAW INT8 INT8_ARRAY INT16 INT16_ARRAY INT32 INT32_ARRAY INT64 INT64_ARRAY"
-        " UINT8 UINT8_ARRAY UINT16 UINT16_ARRAY UINT32 UINT32_ARRAY UINT64 UINT64_ARRAY"
-        " FLOAT32 FLOAT32_ARRAY FLOAT64 FLOAT64_ARRAY BOOL BOOL_ARRAY CHAR CHAR_ARRAY"
-        " UCHAR UCHAR_ARRAY STRING BUFFER CUSTOM",
-        "Arg": "buf=1 bulk, size=2 u32, arg_type=3 ArgType, custom_type_id=4 u32, parts=5 u32,"
-        " part_no=6 u32",
-        "Request": "session_id=1 i64, read_args=2 rep Arg, write_args=3 rep Arg",
-        "Response": "write_args=1 rep Arg",
-    },
-    "vaccel.profiling": {
-        "Sample": "start=1 u64, time=2 u64",
-        "Region": "samples=1 rep Sample",
-        "Profiler": "component_name=1 string, regions=2 map Region",
-        "Request": "session_id=1 i64",
-        "Response": "profiler=1 Profiler",
-    },
-}
+from vaccel.rpc.schema import SCHEMA
 
 _Proto = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
@@ -131,7 +34,7 @@ class _Field(NamedTuple):
 
 def _definition(full_name: str) -> str:
     package, _, name = full_name.rpartition(".")
-    return _SCHEMA[package][name]
+    return SCHEMA[package][name]
 
 
 def _is_enum(definition: str) -> bool:
@@ -189,7 +92,7 @@ def _describe_package(package: str) -> Any:
     """The package as a FileDescriptorProto."""
     file = descriptor_pb2.FileDescriptorProto(name=package, package=package, syntax="proto3")
     needed: set[str] = set()
-    for name, definition in _SCHEMA[package].items():
+    for name, definition in SCHEMA[package].items():
         full_name = f"{package}.{name}"
         if _is_enum(definition):
             enum = file.enum_type.add(name=name)
@@ -203,7 +106,7 @@ def _describe_package(package: str) -> Any:
 
 
 _POOL = descriptor_pool.DescriptorPool()
-for _package in _SCHEMA:
+for _package in SCHEMA:
     _POOL.AddSerializedFile(_describe_package(_package).SerializeToString())
 
 # protobuf before 4.22 has no GetMessageClass, from 5.26 on it has no GetPrototype.
@@ -232,7 +135,7 @@ def _bulk_fields(full_name: str) -> dict[int, str | None]:
 
 BULK: dict[str, dict[int, str | None]] = {
     f"{package}.{name}": _bulk_fields(f"{package}.{name}")
-    for package, definitions in _SCHEMA.items()
+    for package, definitions in SCHEMA.items()
     for name, definition in definitions.items()
     if not _is_enum(definition)
 }
@@ -256,6 +159,14 @@ RegisterResourceResponse = message("vaccel.resource.RegisterResponse")
 UnregisterResourceRequest = message("vaccel.resource.UnregisterRequest")
 SyncResourceRequest = message("vaccel.resource.SyncRequest")
 SyncResourceResponse = message("vaccel.resource.SyncResponse")
+UploadBlob = message("vaccel.upload.Blob")
+OfferResourceRequest = message("vaccel.upload.OfferRequest")
+OfferResourceResponse = message("vaccel.upload.OfferResponse")
+PutChunkRequest = message("vaccel.upload.PutRequest")
+PutChunkResponse = message("vaccel.upload.PutResponse")
+EndUploadRequest = message("vaccel.upload.EndRequest")
+FetchChunkRequest = message("vaccel.upload.FetchRequest")
+FetchChunkResponse = message("vaccel.upload.FetchResponse")
 ClassifyRequest = message("vaccel.image.Request")
 ClassifyResponse = message("vaccel.image.Response")
 TfNode = message("vaccel.tf.Node")
@@ -291,6 +202,11 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "RegisterResource": (RegisterResourceRequest, RegisterResourceResponse),
     "UnregisterResource": (UnregisterResourceRequest, Empty),
     "SyncResource": (SyncResourceRequest, SyncResourceResponse),
+    "OfferResource": (OfferResourceRequest, OfferResourceResponse),
+    "PutChunk": (PutChunkRequest, PutChunkResponse),
+    "CommitResource": (EndUploadRequest, RegisterResourceResponse),
+    "AbandonResource": (EndUploadRequest, Empty),
+    "FetchChunk": (FetchChunkRequest, FetchChunkResponse),
     "ImageClassification": (ClassifyRequest, ClassifyResponse),
     "TensorflowModelLoad": (TfLoadRequest, TfLoadResponse),
     "TensorflowModelUnload": (TfUnloadRequest, TfUnloadResponse),

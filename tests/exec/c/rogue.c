@@ -68,25 +68,38 @@ FUNCTION(hang_twice)
 /* A process that goes on after this one has crashed. */
 FUNCTION(crash_after_fork)
 {
+	int told[2];
+	char byte;
 	UNUSED;
+	if (pipe(told))
+		return 1;
 	if (fork() == 0) {
 		tell(in[0].buf);
+		close(told[1]);
 		for (;;)
 			pause();
 	}
+	close(told[1]);
+	if (read(told[0], &byte, 1))
+		return 1;
 	abort();
 }
+
+static volatile char *kept; /* or the compiler does without the memory */
 
 FUNCTION(hog_checked)
 {
 	UNUSED;
-	return malloc((size_t)10 << 30) ? 0 : 1;
+	kept = malloc((size_t)10 << 30);
+	return kept ? 0 : 1;
 }
 
 FUNCTION(hog_unchecked)
 {
 	UNUSED;
-	memset(malloc((size_t)10 << 30), 1, (size_t)10 << 30);
+	kept = malloc((size_t)10 << 30);
+	for (size_t i = 0; i < (size_t)10 << 30; i += 4096)
+		kept[i] = 1;
 	return 0;
 }
 
@@ -94,8 +107,8 @@ FUNCTION(hog_by_steps)
 {
 	UNUSED;
 	for (int i = 0; i < 10 << 10; i++) {
-		char *step = malloc(1 << 20);
-		*step = 1;
+		kept = malloc(1 << 20);
+		*kept = 1;
 	}
 	return 0;
 }
