@@ -68,9 +68,7 @@ class View:
     """[size, size]: 1 / distance"""
 
 
-def scene(
-    rng: Generator, size: int, count: tuple[int, int], radius: tuple[float, float]
-) -> Scene:
+def scene(rng: Generator, size: int, count: tuple[int, int], radius: tuple[float, float]) -> Scene:
     """`count` shapes, from and to; `radius` as parts of `size`, from and to."""
     wide = size * _FINER
     image, ground = _ground(rng, wide)
@@ -210,9 +208,7 @@ def _free_place(
     return None
 
 
-def _stencil(
-    shape: str, wide: int, place: tuple[float, float, float], angle: float
-) -> Image.Image:
+def _stencil(shape: str, wide: int, place: tuple[float, float, float], angle: float) -> Image.Image:
     x, y, r = place
     stencil = Image.new("L", (wide, wide), 0)
     draw = ImageDraw.Draw(stencil)

@@ -10,6 +10,7 @@ from vaccel.config import Config
 from vaccel.rpc.handler import Limits
 from vaccel.rpc.server import Server
 from vaccel.service import Connection
+from vaccel.uploads.store import Store
 
 
 class Agent:
@@ -31,7 +32,13 @@ class Agent:
         runtime.current()
         folders = [Path(path).resolve() for path in allow_paths]
         permissions = frozenset(allow)
-        self.server = Server(endpoint, lambda name: Connection(name, folders, permissions), limits)
+        limits = limits or Limits()
+        self._store = Store(limits.store)
+        self.server = Server(
+            endpoint,
+            lambda name: Connection(name, folders, permissions, self._store, limits),
+            limits,
+        )
 
     @property
     def endpoint(self) -> str:
@@ -39,7 +46,9 @@ class Agent:
 
     def stop(self, grace: float = 5.0) -> bool:
         """End; running calls may finish within `grace` seconds. False if some did not."""
-        return self.server.stop(grace)
+        finished = self.server.stop(grace)
+        self._store.close()
+        return finished
 
     def __enter__(self) -> Agent:
         return self

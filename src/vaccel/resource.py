@@ -42,11 +42,12 @@ class BlobType(IntEnum):
 
 @dataclass(frozen=True)
 class Blob:
-    """One named piece of a resource; `data` is bytes in memory, or a mapped file."""
+    """One named piece of a resource; `data` is bytes in memory, or the mapped file `path`."""
 
     name: str
     data: memoryview
     type: BlobType = BlobType.BUFFER
+    path: Path | None = None
 
 
 class Resource(ResourceLike):
@@ -104,7 +105,7 @@ class Resource(ResourceLike):
     def from_blobs(cls, blobs: Sequence[Blob], type: ResourceType | int) -> Resource:
         """A resource of several named pieces in memory."""
         for blob in blobs:
-            _check_name(blob.name)
+            check_name(blob.name)
         self = cls.__new__(cls)
         self._init(type, [], list(blobs))
         return self
@@ -153,7 +154,7 @@ class Resource(ResourceLike):
         for i, path in enumerate(self.paths):
             # Two folders may hold files of one name, which go to one folder elsewhere.
             name = path.name if names.setdefault(path.name, i) == i else f"{i}.{path.name}"
-            blobs.append(Blob(name, _map(path), BlobType.FILE))
+            blobs.append(Blob(name, _map(path), BlobType.FILE, path))
         return blobs
 
     def files(self) -> list[Path]:
@@ -186,6 +187,18 @@ class Resource(ResourceLike):
                 self._blobs[i] = replace(blob, data=memoryview(content))
             else:
                 blob.data[:] = content
+
+    def patch(self, index: int, offset: int, content: memoryview) -> None:
+        """As `update`, for a piece of blob `index`."""
+        if self.paths:
+            with self.paths[index].open("r+b") as file:
+                file.seek(offset)
+                file.write(content)
+            return
+        blob = self._blobs[index]
+        if blob.data.readonly:
+            blob = self._blobs[index] = replace(blob, data=memoryview(bytearray(blob.data)))
+        blob.data[offset : offset + len(content)] = content
 
     def rundir(self) -> Path:
         """A folder of the resource's own, mode 0700."""
@@ -268,8 +281,8 @@ class Resource(ResourceLike):
             raise SessionClosed(f"resource {self.id} is closed; create a new Resource")
 
 
-def _check_name(name: str) -> None:
-    """A blob becomes a file in the rundir, so its name must not leave it."""
+def check_name(name: str) -> None:
+    """Raises InvalidArgument: a blob becomes a file in the rundir, and must not leave it."""
     if not name or name in (".", "..") or "/" in name or "\0" in name or len(name.encode()) > 255:
         raise InvalidArgument(
             f"resource name: expected a file name of 1 to 255 bytes without '/' and NUL, "

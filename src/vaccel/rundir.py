@@ -30,8 +30,9 @@ class Rundir:
         self._pid = os.getpid()
 
     @classmethod
-    def create(cls) -> Rundir:
-        base = base_folder()
+    def create(cls, base: Path | None = None) -> Rundir:
+        """A new one in `base`, by default `base_folder()`."""
+        base = base or base_folder()
         _sweep(base)
         while True:
             path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
@@ -74,6 +75,15 @@ class Rundir:
 def base_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """`$XDG_RUNTIME_DIR`, else `/run/user/UID`, else the temporary folder."""
     for candidate in (environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.getuid()}"):
+        if candidate and os.path.isdir(candidate) and os.access(candidate, os.W_OK | os.X_OK):
+            return Path(candidate)
+    return Path(tempfile.gettempdir())
+
+
+def disk_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where large files go, since the above is often memory: `$TMPDIR`, else `/var/tmp`, else the
+    temporary folder."""
+    for candidate in (environ.get("TMPDIR"), "/var/tmp"):
         if candidate and os.path.isdir(candidate) and os.access(candidate, os.W_OK | os.X_OK):
             return Path(candidate)
     return Path(tempfile.gettempdir())

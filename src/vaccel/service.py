@@ -17,16 +17,20 @@ from vaccel.calls import Call
 from vaccel.error import InvalidArgument, PermissionDenied
 from vaccel.ops.catalog import BY_NAME, OPERATIONS
 from vaccel.ops.spec import Operation
-from vaccel.resource import Blob, BlobType, Resource
-from vaccel.rpc import codec, frames, messages, models, status
+from vaccel.resource import Blob, Resource
+from vaccel.rpc import codec, messages, models, status
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
 from vaccel.rpc.codec import Shape
-from vaccel.rpc.handler import Method, Reply, Stream
+from vaccel.rpc.content import UPLOADS
+from vaccel.rpc.handler import Limits, Method, Reply, Stream, reply
 from vaccel.rpc.status import RpcFailure
 from vaccel.rpc.ttrpc import Data
 from vaccel.session import Session
+from vaccel.uploads.incoming import blob_type
+from vaccel.uploads.service import Uploads
+from vaccel.uploads.store import Store
 
-FEATURES = EMPTY_WRITE_ARGS
+FEATURES = EMPTY_WRITE_ARGS | UPLOADS
 MAX_OBJECTS = 4096
 """Sessions, and resources, that one connection may have open."""
 
@@ -37,7 +41,14 @@ _MODEL_METHODS = {op.method: op for op in OPERATIONS.values() if op.method != "G
 class Connection:
     """The service for one connection."""
 
-    def __init__(self, name: str, allow_paths: Sequence[Path], allow: frozenset[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        allow_paths: Sequence[Path],
+        allow: frozenset[str],
+        store: Store,
+        limits: Limits,
+    ) -> None:
         self._name = name
         self._allow = allow
         self._allow_paths = allow_paths
@@ -46,6 +57,7 @@ class Connection:
         self._resources: dict[int, Resource] = {}
         self._closed = False
         self._profiler = runtime.current().profiler
+        self._uploads = Uploads(store, limits, self._session, self._resource, self._enter)
         serve: dict[str, Method] = {
             "CreateSession": self._create_session,
             "UpdateSession": self._update_session,
@@ -57,6 +69,7 @@ class Connection:
             "Genop": self._genop,
             "GetProfiler": self._profile,
         }
+        serve |= self._uploads.methods
         serve |= {m: functools.partial(self._model, op) for m, op in _MODEL_METHODS.items()}
         streams: dict[str, Stream] = {"GenopStream": self._genop_stream}
         if self._profiler.enabled:
@@ -79,6 +92,7 @@ class Connection:
             sessions, resources = list(self._sessions.values()), list(self._resources.values())
             self._sessions.clear()
             self._resources.clear()
+        self._uploads.close()
         for session in sessions:
             session.close()
         for resource in resources:
@@ -118,7 +132,7 @@ class Connection:
         self._keep(self._sessions, session)
         # Peers of 0.8 send no features, and need to see none.
         features = FEATURES if shape.message.features else 0
-        return _reply(messages.CreateSessionResponse(session_id=session.id, features=features))
+        return reply(messages.CreateSessionResponse(session_id=session.id, features=features))
 
     def _update_session(self, shape: Shape, views: list[memoryview]) -> Reply:
         self._session(shape.message.session_id).update(shape.message.flags & 0xFFFFFFFF)
@@ -128,6 +142,7 @@ class Connection:
         session = self._session(shape.message.session_id)
         self._sessions.pop(session.id, None)
         resources = session.resources
+        self._uploads.close(session)
         session.close()
         for resource in resources:
             self._drop_unused(resource)
@@ -141,15 +156,18 @@ class Connection:
         if request.resource_id > 0:
             resource = self._resource(request.resource_id)
             resource.register(session)
-        else:
-            resource = self._new_resource(request, views)
-            try:
-                resource.register(session)
-            except BaseException:
-                resource.close()
-                raise
-            self._keep(self._resources, resource)
-        return _reply(messages.RegisterResourceResponse(resource_id=resource.id))
+            return reply(messages.RegisterResourceResponse(resource_id=resource.id))
+        return self._enter(session, self._new_resource(request, views))
+
+    def _enter(self, session: Session, resource: Resource) -> Reply:
+        """A new resource of `session`."""
+        try:
+            resource.register(session)
+        except BaseException:
+            resource.close()
+            raise
+        self._keep(self._resources, resource)
+        return reply(messages.RegisterResourceResponse(resource_id=resource.id))
 
     def _new_resource(self, request: Any, views: list[memoryview]) -> Resource:
         if request.paths:
@@ -160,7 +178,9 @@ class Connection:
             raise InvalidArgument("RegisterResource: expected paths or blobs, found neither")
         blobs = [
             Blob(
-                blob.name or f"blob.{i}", memoryview(codec.bulk(blob.data, views)), _blob_type(blob)
+                blob.name or f"blob.{i}",
+                memoryview(codec.bulk(blob.data, views)),
+                blob_type(blob.type),
             )
             for i, blob in enumerate(request.blobs)
         ]
@@ -203,7 +223,7 @@ class Connection:
             )
             for blob in self._resource(shape.message.resource_id).blobs()
         ]
-        return _reply(messages.SyncResourceResponse(blobs=blobs), contents)
+        return reply(messages.SyncResourceResponse(blobs=blobs), contents)
 
     # -- operations ----------------------------------------------------------------------------
 
@@ -226,13 +246,13 @@ class Connection:
         values = models.decode_request(op, request, views, self._resource)
         contents = Contents()
         result = session.run(op, values)
-        return _reply(models.encode_response(op, result, contents), contents)
+        return reply(models.encode_response(op, result, contents), contents)
 
     def _classify(self, shape: Shape, views: list[memoryview]) -> Reply:
         session = self._session(shape.message.session_id)
         image = memoryview(codec.bulk(shape.message.image, views))
         tag, _ = session.run(BY_NAME["classify"], [image])
-        return _reply(messages.ClassifyResponse(tags=tag.encode()))
+        return reply(messages.ClassifyResponse(tags=tag.encode()))
 
     def _profile(self, shape: Shape, views: list[memoryview]) -> Reply:
         self._session(shape.message.session_id)
@@ -242,20 +262,7 @@ class Connection:
             region = answer.profiler.regions[name]
             for start, duration in samples:
                 region.samples.add(start=start, time=duration)
-        return _reply(answer)
+        return reply(answer)
 
 
-def _reply(message: Any, contents: Contents | None = None) -> Reply:
-    if contents is None:
-        return frames.response(message), ()
-    return frames.response(message, contents.sizes), contents.buffers
-
-
-_EMPTY = _reply(messages.Empty())
-
-
-def _blob_type(blob: Any) -> BlobType:
-    try:
-        return BlobType(blob.type)
-    except ValueError:
-        raise InvalidArgument(f"blob type: expected 0, 1 or 2, found {blob.type}") from None
+_EMPTY = reply(messages.Empty())

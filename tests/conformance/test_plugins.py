@@ -9,7 +9,7 @@ import pytest
 
 from vaccel import Arg, ArgType, Config, Resource, ResourceType, Session
 from vaccel.agent import Agent
-from vaccel.ops import tf, torch
+from vaccel.ops import onnx, tf, torch
 from vaccel.ops.catalog import OPERATIONS
 from vaccel.ops.tf import lite
 from vaccel.testing import check_plugin
@@ -43,12 +43,14 @@ SAMPLES: dict[str, Samples] = {
     **dict.fromkeys(("classify", "detect", "segment", "pose", "depth"), picture),
     **dict.fromkeys(("classify_scores", "detect_boxes", "segment_mask"), picture),
     **dict.fromkeys(("pose_keypoints", "depth_map"), picture),
+    "annotated_image": lambda session: [("detect.1.png",)],
     **dict.fromkeys(
         ("tf_model_load", "tf_model_unload", "tflite_model_load", "tflite_model_unload"),
         lambda session: [(model(session),)],
     ),
     **dict.fromkeys(
-        ("torch_model_load", "torch_model_unload"), lambda session: [(model(session),)]
+        ("torch_model_load", "torch_model_unload", "onnx_model_load", "onnx_model_unload"),
+        lambda session: [(model(session),)],
     ),
     "exec": lambda session: [("lib.so", "f", None, None), ("lib.so", "f", *read_and_write())],
     "exec_with_resource": lambda session: [(model(session), "f", *read_and_write())],
@@ -59,6 +61,9 @@ SAMPLES: dict[str, Samples] = {
     "tflite_model_run": lambda session: [(model(session), [lite.Tensor.from_numpy(ROW)], 1)],
     "torch_model_run": lambda session: [
         (model(session), [torch.Tensor.from_numpy(ROW)], 1, torch.Buffer(b"options"))
+    ],
+    "onnx_model_run": lambda session: [
+        (model(session), [onnx.Tensor.from_numpy(ROW, name="x")], ["y", "z"])
     ],
 }
 

@@ -215,7 +215,7 @@ def test_memory_can_be_limited(
     monkeypatch.setenv("VACCEL_EXEC_MEMORY", "512M")
     bootstrap(CONFIG)
     with Session() as session:
-        with pytest.raises(ResourceExhausted, match="limited to 0.5 GiB"):
+        with pytest.raises(ResourceExhausted, match=r"limited to 0\.5 GiB"):
             session.exec(rogue, "hog_checked")
         # The memory of arguments is no part of it.
         large = bytes(300 << 20)

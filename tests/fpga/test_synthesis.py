@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from vaccel import cache
 from vaccel.error import InternalError, NotFound
-from vaccel.fpga import cache, registers, synthesis
+from vaccel.fpga import registers, synthesis
 from vaccel.fpga.synthesis import AVAILABLE, Usage
 
 pytestmark = pytest.mark.subprocess

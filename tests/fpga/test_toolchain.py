@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from vaccel import cache
 from vaccel.error import DeviceError
-from vaccel.fpga import cache, toolchain, tools
+from vaccel.fpga import toolchain, tools
 from vaccel.fpga.tools import Cxxrtl, Sources, Verilator
 
 COUNTER = """

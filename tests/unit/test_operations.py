@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import vaccel
 from vaccel import Arg, ArgType, Config, OpType, Resource, ResourceType, Session
 from vaccel.error import InvalidArgument, NotFound, NotSupported
-from vaccel.ops import tf, torch
+from vaccel.ops import onnx, tf, torch
 from vaccel.ops.catalog import BY_NAME, EXTENSIONS, OPERATIONS
 from vaccel.ops.kinds import WireArg
 from vaccel.ops.numbers import Array
@@ -69,6 +69,7 @@ def test_codes_have_the_names_of_the_protocol() -> None:
         (tf.TensorType, "vaccel.tf.TensorType"),
         (lite.TensorType, "vaccel.tflite.TensorType"),
         (torch.TensorType, "vaccel.torch.TensorType"),
+        (onnx.TensorType, "vaccel.onnx.TensorType"),
     ],
 )
 def test_enums_have_the_numbers_of_the_schema(enum: Any, schema: str) -> None:
@@ -79,6 +80,7 @@ def test_enums_have_the_numbers_of_the_schema(enum: Any, schema: str) -> None:
         "vaccel.tf.TensorType": (messages.TfTensor, "type"),
         "vaccel.tflite.TensorType": (messages.TfliteTensor, "type"),
         "vaccel.torch.TensorType": (messages.TorchTensor, "type"),
+        "vaccel.onnx.TensorType": (messages.OnnxTensor, "type"),
     }[schema]
     described = message[0].DESCRIPTOR.fields_by_name[message[1]].enum_type
     assert described.full_name == schema

@@ -1,4 +1,4 @@
-"""Tensors of the three families: one behaviour, three tables of types, no needless copies."""
+"""Tensors of the four families: one behaviour, four tables of types, no needless copies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vaccel.error import InvalidArgument, NotSupported
-from vaccel.ops import tensors, tf, torch
+from vaccel.ops import onnx, tensors, tf, torch
 from vaccel.ops.tf import lite
 
-FAMILIES: list[type[tensors.Tensor[Any]]] = [tf.Tensor, lite.Tensor, torch.Tensor]
+FAMILIES: list[type[tensors.Tensor[Any]]] = [tf.Tensor, lite.Tensor, torch.Tensor, onnx.Tensor]
 NUMERIC = [(f, t) for f in FAMILIES for t in f.types if t.numeric]
 OPAQUE = [(f, t) for f in FAMILIES for t in f.types if not t.numeric]
 
@@ -48,6 +48,11 @@ def arrays_of(dtype: np.dtype[Any]) -> st.SearchStrategy[np.ndarray[Any, Any]]:
             "COMPLEX128 UINT64 RESOURCE VARIANT UINT32 UINT16 INT4",
         ),
         (torch.TensorType, "BYTE CHAR SHORT INT LONG HALF FLOAT"),
+        (
+            onnx.TensorType,
+            "FLOAT UINT8 INT8 UINT16 INT16 INT32 INT64 STRING BOOL FLOAT16 DOUBLE UINT32 UINT64 "
+            "COMPLEX64 COMPLEX128 BFLOAT16 FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ",
+        ),
     ],
 )
 def test_the_numbers_are_those_of_the_protocol(types, names):
@@ -107,10 +112,11 @@ def test_wire_round_trip(family, type, data):
 
 @opaque
 def test_types_that_numpy_lacks_keep_their_bytes(family, type):
-    tensor = family([2], type, b"\1\2\3\4")
+    dims = [4 // type.dtype.itemsize if type.dtype else 2]
+    tensor = family(dims, type, b"\1\2\3\4")
     assert tensor.to_bytes() == b"\1\2\3\4"
     assert tensor.data == [1, 2, 3, 4]
-    assert tensor == family([2], type, [1, 2, 3, 4])
+    assert tensor == family(dims, type, [1, 2, 3, 4])
     with pytest.raises(InvalidArgument, match=f"{type.name}: expected .*numpy has.*to_bytes"):
         tensor.as_numpy()
 

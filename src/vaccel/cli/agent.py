@@ -46,7 +46,12 @@ def command(argv: Sequence[str], prog: str) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    limits = Limits(message=args.max_message, threads=args.threads)
+    limits = Limits(
+        message=args.max_message,
+        threads=args.threads,
+        resources=args.max_resources,
+        store=args.max_store,
+    )
     with _Signals(runtime.current().rundir) as signals:
         agent = Agent(
             args.server_address, limits=limits, allow_paths=args.allow_path, allow=args.allow
@@ -131,6 +136,21 @@ def _parser(prog: str) -> program.Parser:
         type=_checked(options.size),
         default=limits.message,
         help="largest request and answer, e.g. 64M (default: 1G)",
+    )
+    parser.add_argument(
+        "--max-resources",
+        metavar="BYTES",
+        type=_checked(options.size),
+        default=limits.resources,
+        help="what one client may upload as resources (default: 16G)",
+    )
+    parser.add_argument(
+        "--max-store",
+        metavar="BYTES",
+        type=_checked(options.size),
+        default=limits.store,
+        help="the same for all clients together, on this machine's disk; see $TMPDIR "
+        "(default: 32G)",
     )
     parser.add_argument(
         "--threads",

@@ -39,6 +39,8 @@ def form(kind: Kind) -> str:
         return "FILE.npy or FILE.csv (float32), one each"
     if isinstance(kind, Object) and kind.cls is tf.Node:
         return "NAME or NAME:INDEX, one each"
+    if isinstance(kind, Object) and kind.cls is str:
+        return "text, one each"
     return "text" if isinstance(kind, Text) else "FILE"
 
 
@@ -81,6 +83,8 @@ def _object(cls: Any, text: str) -> Any:
         return cls.from_numpy(_array(text, F32 if text.endswith(".csv") else None))
     if issubclass(cls, Buffer):
         return cls(_content(text))
+    if cls is str:
+        return text
     name, colon, index = text.rpartition(":")
     if colon and index.isdigit():
         return cls(name, int(index))

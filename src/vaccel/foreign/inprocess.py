@@ -18,6 +18,8 @@ class InProcess:
     Calls may run at once, and know no limits.
     """
 
+    ended = False
+
     def __init__(self, plan: Plan) -> None:
         """PluginError: the loader's words."""
         self._plan = plan
@@ -44,3 +46,9 @@ class InProcess:
         if returned:
             raise failure(returned)
         arguments.take()
+
+    def close(self) -> None:
+        """Nothing is released: other sessions may use the libraries."""
+
+    def disown(self) -> None:
+        """In a forked child: it has the libraries, too."""

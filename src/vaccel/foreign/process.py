@@ -125,7 +125,9 @@ class Worker:
         names = [marks[visible] + path for path, visible in self._plan.load]
         answer = self._ask(worker.LOAD + os.fsencode("\0".join(names)), limit)
         if answer[:1] == worker.FAILED:
-            raise PluginError(f"{self._plan.name} cannot be loaded: {answer[1:].decode()}")
+            raise PluginError(
+                f"{self._plan.name} cannot be loaded: {answer[1:].decode(errors='replace')}"
+            )
         self._loaded = True
 
     def _memory(self, size: int, limit: Limit | None) -> Bytes:
@@ -152,7 +154,6 @@ class Worker:
     def _ask(self, request: bytes, limit: Limit | None, fds: Sequence[int] = ()) -> bytes:
         if len(request) > worker.MESSAGE:
             raise InvalidArgument("the names of libraries and symbol are too long")
-        answer = b""
         answer, late = b"", False
         with contextlib.suppress(OSError):  # the process has ended
             socket.send_fds(self._channel, [request], fds)
@@ -215,7 +216,10 @@ class Worker:
         os.close(self._pidfd)
         self._shared = None  # the memory goes with its last view, which a traceback may hold
         if self._closed:
-            return SessionClosed("the session, or the resource, was closed during the call")
+            return SessionClosed(
+                "its process was closed during the call: the session or the resource ended, "
+                "or the library's file changed"
+            )
         if status is None:
             return PluginError("the process that it ran in was ended with the one that started it")
         return self._ended(status)
@@ -224,12 +228,13 @@ class Worker:
         if os.WIFEXITED(status):
             code = os.WEXITSTATUS(status)
             return PluginError(f"the library ended its process with exit code {code}")
-        number = signal.Signals(os.WTERMSIG(status))
+        number = os.WTERMSIG(status)
+        name = next((known.name for known in signal.Signals if known == number), f"signal {number}")
         words = signal.strsignal(number)
-        text = f"the library's process was ended by {number.name} ({words})"
+        text = f"the library's process was ended by {name} ({words})"
         if number in _SUSPECT and self._limit:
             text += f"; should an allocation have failed: {self._limit_words()}"
-        if number is signal.SIGKILL:
+        if number == signal.SIGKILL:
             text += ", perhaps because the system ran out of memory"
         return PluginError(text)
 
@@ -243,10 +248,10 @@ class Worker:
 
     def disown(self) -> None:
         """In a forked child: the process is the parent's."""
-        self._lock = threading.Lock()
-        self._channel.close()
-        os.close(self._pidfd)
-        self.ended = True
+        if not self.ended:
+            self.ended = True
+            self._channel.close()
+            os.close(self._pidfd)
 
 
 def failure(returned: int) -> FFIError:

@@ -8,9 +8,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-from vaccel import log
+from vaccel import cache, log
 from vaccel.error import PluginError
-from vaccel.fpga import cache
 
 _COMMAND = ("cc", "-shared", "-fPIC", "-O2", "-std=c11", "-Wall", "-Wextra")
 

@@ -13,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vaccel import cache
 from vaccel.error import InternalError, NotFound
-from vaccel.fpga import cache, registers
+from vaccel.fpga import registers
 from vaccel.fpga.rtl import export
 
 

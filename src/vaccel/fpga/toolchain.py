@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vaccel import cache
 from vaccel.error import DeviceError
-from vaccel.fpga import cache, tools
+from vaccel.fpga import tools
 from vaccel.fpga.tools import Tool
 
 _OPTIONS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-gnu-unique", "-pthread", "-w")

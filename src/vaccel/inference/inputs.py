@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vaccel.error import FFIError, InvalidArgument, ResourceExhausted
 
 if TYPE_CHECKING:
@@ -18,28 +20,33 @@ class Wanted:
     """One input of a model, as far as the engine can tell."""
 
     name: str
-    type: str = ""
-    """Its element type, as numpy or the engine calls it; "" is unknown."""
+    type: np.dtype[Any] | str | None = None
+    """Its element type; the engine's name for it where numpy has none; None is unknown."""
     shape: tuple[int | None, ...] | None = None
     """None stands for an extent that the caller chooses, or for a shape that is unknown."""
     optional: bool = False
 
     def __str__(self) -> str:
         shape = "" if self.shape is None else str(["?" if d is None else d for d in self.shape])
-        text = " ".join(part for part in (self.name, self.type, shape.replace("'", "")) if part)
+        parts = (self.name, "" if self.type is None else str(self.type), shape.replace("'", ""))
+        text = " ".join(part for part in parts if part)
         return f"[{text}]" if self.optional else text
 
-    def takes(self, type: str, shape: Sequence[int]) -> bool:
-        if self.type and type != self.type:
-            return False
-        if self.shape is None:
+    def takes(self, tensor: Tensor[Any]) -> bool:
+        kind = tensor.data_type
+        if self.type is not None:
+            # A dtype compared to a str would take that for the name of a dtype.
+            fits = kind.name if isinstance(self.type, str) else kind.numeric and kind.dtype
+            if self.type != fits:
+                return False
+        shape = tensor.shape
+        if self.shape is None or self.shape == shape:
             return True
         pairs = zip(self.shape, shape, strict=False)
         return len(shape) == len(self.shape) and all(d in (None, found) for d, found in pairs)
 
 
-def type_name(tensor: Tensor[Any]) -> str:
-    """The tensor's element type as numpy calls it, or as the engine does."""
+def element_type(tensor: Tensor[Any]) -> str:
     kind = tensor.data_type
     return str(kind.dtype if kind.numeric else kind.name)
 
@@ -50,18 +57,18 @@ class Signature:
     def __init__(self, operation: str, wanted: Sequence[Wanted]) -> None:
         self.operation = operation
         self.wanted = tuple(wanted)
+        self._least = sum(not one.optional for one in wanted)
 
     def check(self, tensors: Sequence[Tensor[Any]]) -> None:
         """InvalidArgument unless `tensors` are what the model wants."""
-        least = sum(not one.optional for one in self.wanted)
-        most = len(self.wanted)
+        least, most = self._least, len(self.wanted)
         if not least <= len(tensors) <= most:
             count = str(least) if least == most else f"{least} to {most}"
             raise self.refused(f"in_tensors: expected {count} tensors, found {len(tensors)}")
         for i, (one, tensor) in enumerate(zip(self.wanted, tensors, strict=False)):
-            found = type_name(tensor)
-            if not one.takes(found, tensor.shape):
-                raise self.refused(f"in_tensors[{i}]: expected {one}, found {found} {tensor.dims}")
+            if not one.takes(tensor):
+                found = f"{element_type(tensor)} {tensor.dims}"
+                raise self.refused(f"in_tensors[{i}]: expected {one}, found {found}")
 
     def refused(self, why: str) -> InvalidArgument:
         wanted = ", ".join(map(str, self.wanted)) or "no inputs"

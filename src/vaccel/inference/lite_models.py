@@ -7,7 +7,6 @@ call at a time, so a model has as many as calls ran at once; they share the mode
 from __future__ import annotations
 
 import collections
-import itertools
 import os
 import re
 import struct
@@ -20,6 +19,7 @@ from vaccel.error import FFIError, InvalidArgument
 from vaccel.inference import inputs
 from vaccel.inference.inputs import Signature, Wanted
 from vaccel.inference.loaded import import_engine
+from vaccel.inference.strings import packed, strings
 from vaccel.ops.tf.lite import Tensor, TensorType
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _wanted(details: dict[str, Any]) -> Wanted:
     kind = np.dtype(details["dtype"])
     return Wanted(
         str(details["name"]),
-        TensorType.STRING.name if kind.kind in "SUO" else kind.name,
+        TensorType.STRING.name if kind.kind in "SUO" else kind,
         tuple(None if extent < 0 else extent for extent in shape.tolist()),
     )
 
@@ -131,39 +131,6 @@ def _output(i: int, array: _Array) -> Tensor:
         return Tensor.from_numpy(array)
     except InvalidArgument as exc:
         raise InvalidArgument(f"tflite_model_run: output {i}: {exc.message}") from None
-
-
-# -- strings: their number, where each begins and the last ends, as int32; then their bytes ------
-
-
-def strings(tensor: Tensor) -> _Array:
-    """The elements of a STRING tensor, as an array of bytes objects."""
-    data = tensor.to_bytes()
-    try:
-        (count,) = struct.unpack_from("<i", data)
-        places = struct.unpack_from(f"<{max(count, 0) + 1}i", data, 4)
-    except (MemoryError, struct.error):
-        raise _strange(tensor) from None
-    ends = (4 * (count + 2), *places, len(data))
-    if count != np.prod(tensor.shape, dtype=object) or list(ends) != sorted(ends):
-        raise _strange(tensor)
-    found = np.empty(count, object)
-    found[:] = [data[start:end] for start, end in itertools.pairwise(places)]
-    return found.reshape(tensor.shape)
-
-
-def packed(array: _Array) -> bytes:
-    """The data of a STRING tensor with the elements of `array`: str or bytes."""
-    items = [one.encode() if isinstance(one, str) else bytes(one) for one in array.ravel().tolist()]
-    places = np.cumsum([4 * (len(items) + 2), *map(len, items)]).astype("<i4")
-    return struct.pack("<i", len(items)) + places.tobytes() + b"".join(items)
-
-
-def _strange(tensor: Tensor) -> InvalidArgument:
-    return InvalidArgument(
-        f"tflite_model_run: expected the strings of {tensor.dims}: their number, the offset of "
-        f"each and of the end as int32, and their bytes; found {len(tensor.to_bytes())} other bytes"
-    )
 
 
 # -- what LiteRT does not say, or does not check -------------------------------------------------

@@ -66,7 +66,7 @@ def decode(content: Any, *, what: str = "image", max_pixels: int = MAX_PIXELS) -
     if not 0 < width * height <= max_pixels:
         raise InvalidArgument(
             f"{what}: expected 1 to {max_pixels} pixels, "
-            f"found {width} × {height} = {width * height} ({name}); send it smaller"
+            f"found {width} x {height} = {width * height} ({name}); send it smaller"
         )
     try:
         image.load()
@@ -87,12 +87,11 @@ def _opened(content: Any, what: str) -> tuple[str, Image]:
     pillow()
     view = memoryview(content)
     start = bytes(view[:16])
-    for signature, name, module, reader in _SIGNATURES:
-        if signature.match(start):
-            break
-    else:
+    format = next((one for one in _SIGNATURES if one[0].match(start)), None)
+    if format is None:
         found = f"{view.nbytes} bytes that begin with {start!r}" if start else "no bytes"
         raise InvalidArgument(f"{what}: expected {', '.join(_READERS)}, found {found}")
+    _, name, module, reader = format
     try:
         # A copy unless `content` is bytes: readers want a file. It is small beside the pixels.
         file = io.BytesIO(content)

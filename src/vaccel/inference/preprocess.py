@@ -117,7 +117,12 @@ def _fit(picture: Image, description: Description) -> tuple[Image, Transform]:
     if here == size == there:
         return picture, transform
     # What is cut off is not even made: beside a long, thin picture it would be huge.
-    inside = (max(left, 0), max(top, 0), min(left + size[1], there[1]), min(top + size[0], there[0]))
+    inside = (
+        max(left, 0),
+        max(top, 0),
+        min(left + size[1], there[1]),
+        min(top + size[0], there[0]),
+    )
     box = [(edge - (left, top)[i % 2]) / scale[i % 2] for i, edge in enumerate(inside)]
     box = [min(max(edge, 0), picture.size[i % 2]) for i, edge in enumerate(box)]  # rounding
     resample = getattr(pillow().Resampling, description.resample.upper())
@@ -135,12 +140,12 @@ def _sizes(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """What the picture is resized to, and the size of the model's input."""
     mode, wanted = description.resize_mode, description.input_size or here
-    there = (description.crop_size if mode == "crop" else None) or wanted
+    there = description.model_size or here
     if not description.do_resize:
         if mode != "crop" and here != there:
             raise InvalidArgument(
-                f"image: expected {there[1]} × {there[0]} pixels, as do_resize is false, "
-                f"found {here[1]} × {here[0]}"
+                f"image: expected {there[1]} x {there[0]} pixels, as do_resize is false, "
+                f"found {here[1]} x {here[0]}"
             )
         return here, there
     if mode == "stretch":

@@ -225,7 +225,8 @@ def _exported(torch: Any, program: Any) -> TorchModel:
 def _wanted(node: Any) -> Wanted:
     example = node.meta["val"]
     shape = tuple(extent if type(extent) is int else None for extent in example.shape)
-    return Wanted(node.name, str(example.dtype).removeprefix("torch."), shape)
+    kind = str(example.dtype).removeprefix("torch.")
+    return Wanted(node.name, np.dtype(kind) if kind in np.sctypeDict else kind, shape)
 
 
 def _mutates(program: Any) -> bool:

@@ -7,13 +7,14 @@ signature order, results as `wire_outputs` says where that differs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from vaccel.ops import objects, tf, torch
+from vaccel.ops import objects, onnx, tf, torch
 from vaccel.ops.args import Arg
 from vaccel.ops.declare import operation, operation_of
 from vaccel.ops.kinds import Dims
@@ -40,7 +41,9 @@ Model = Annotated[ResourceLike, ResourceRef()]
 TfTensors = Annotated["list[tf.Tensor]", Object(tf.Tensor, many=True)]
 LiteTensors = Annotated["list[lite.Tensor]", Object(lite.Tensor, many=True)]
 TorchTensors = Annotated["list[torch.Tensor]", Object(torch.Tensor, many=True)]
+OnnxTensors = Annotated["list[onnx.Tensor]", Object(onnx.Tensor, many=True)]
 Nodes = Annotated["list[tf.Node]", Object(tf.Node, many=True)]
+Names = Annotated[Sequence[str], Object(str, many=True)]
 TfOptions = Annotated["tf.Buffer | None", Object(tf.Buffer, optional=True)]
 TorchOptions = Annotated["torch.Buffer | None", Object(torch.Buffer, optional=True)]
 Count = Annotated[int, Scalar(I64, least=0)]
@@ -372,9 +375,36 @@ class Operations:
         """Relative inverse depth of each pixel: larger is nearer."""
         raise NotImplementedError
 
+    @operation(EXTENSIONS + 5, "annotated image")
+    def annotated_image(
+        self, name: Annotated[str, Text()]
+    ) -> Annotated[npt.NDArray[np.uint8], Outputs(image=Found(U8, ("n",)))]:
+        """The image that an image operation of this session has named, as the bytes of a PNG."""
+        raise NotImplementedError
+
     @operation(EXTENSIONS + 12, "Torch model unload")
     def torch_model_unload(self, resource: Model) -> None:
         """Unload a Torch model."""
+
+    # Beyond vAccel 0.8: ONNX models.
+
+    @operation(EXTENSIONS + 16, "ONNX model load")
+    def onnx_model_load(self, resource: Model) -> None:
+        """Load an ONNX model from a MODEL resource."""
+
+    @operation(EXTENSIONS + 17, "ONNX model unload")
+    def onnx_model_unload(self, resource: Model) -> None:
+        """Unload an ONNX model."""
+
+    @operation(EXTENSIONS + 18, "ONNX model run", method="OnnxModelRun")
+    def onnx_model_run(
+        self, resource: Model, in_tensors: OnnxTensors, out_names: Names = ()
+    ) -> Annotated[list[onnx.Tensor], Outputs(out_tensors=Object(onnx.Tensor, many=True))]:
+        """Run a loaded ONNX model; gives the outputs `out_names`, all of them by default.
+
+        Inputs are found by their names, or, if no tensor has one, by their order.
+        """
+        raise NotImplementedError
 
 
 OPERATIONS: dict[int, Operation] = {

@@ -125,7 +125,8 @@ class Picture(Bytes):
     """A picture: encoded (bytes, or a 1-D uint8 array), or its pixels.
 
     Pixels are a uint8 or uint16 array, height × width, or × 1, 3 (RGB) or 4 (RGBA), or a PIL image
-    as it lies in memory. They become an encoded picture, PNM or PNG, without loss.
+    as it lies in memory. They become an encoded picture, PNM or PNG, of 8 bits a channel: the upper
+    ones, as of 16-bit files.
     """
 
     def __str__(self) -> str:
@@ -145,9 +146,14 @@ class Picture(Bytes):
             raise mismatch("an encoded picture, or uint8 or uint16 pixels", found, fix)
         pixels = array[..., np.newaxis] if array.ndim == 2 else array
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
-            fix = "channels come last" if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) else ""
-            raise mismatch("pixels, height × width, or × 1, 3 or 4", found, fix)
-        return rasters.encoded(pixels)
+            first = (
+                pixels.ndim == 3
+                and pixels.shape[0] in (1, 3, 4)
+                and pixels.shape[0] < min(pixels.shape[1:])
+            )
+            fix = "channels come last" if first else ""
+            raise mismatch("pixels [height, width], or [height, width, 1, 3 or 4]", found, fix)
+        return rasters.encoded(pixels if pixels.itemsize == 1 else (pixels >> 8).astype(np.uint8))
 
 
 def _known_mode(value: Any) -> Any:

@@ -5,6 +5,7 @@ One implementation; `ops.tf`, `ops.tf.lite` and `ops.torch` give it their elemen
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 from collections.abc import Sequence
@@ -89,7 +90,14 @@ class Tensor(Generic[TypeT]):
             data_type = cls._type_of(array.dtype)
         except InvalidArgument as exc:
             raise InvalidArgument(f"Tensor.from_numpy: {exc.message}") from None
-        return cls(array.shape, data_type, array)
+        # Not by way of __init__: what is left to check of an array is little.
+        self = cls.__new__(cls)
+        self._type, self._memory = data_type, bytes_of(array)
+        try:
+            self._shape = self._checked(array.shape)
+        except InvalidArgument as exc:
+            raise self._invalid(exc) from None
+        return self
 
     @classmethod
     def empty(cls) -> Self:
@@ -163,6 +171,7 @@ class Tensor(Generic[TypeT]):
         raise InvalidArgument(f"Tensor: data_type: expected {expected}, found {data_type!r}")
 
     @classmethod
+    @functools.lru_cache(maxsize=128)
     def _type_of(cls, dtype: np.dtype[Any]) -> TypeT:
         little = dtype.newbyteorder("<")
         for member in cls.types:

@@ -103,8 +103,7 @@ class _Owned:
         with self.lock:
             runners = [self.runners.pop(key) for key in list(self.runners) if chosen(key)]
         for runner in runners:
-            if isinstance(runner, Worker):
-                runner.close()
+            runner.close()
 
 
 class ExecPlugin(Plugin):
@@ -140,8 +139,7 @@ class ExecPlugin(Plugin):
     def disown(self) -> None:
         for owned in list(self._sessions.values()):
             for runner in owned.runners.values():
-                if isinstance(runner, Worker):
-                    runner.disown()
+                runner.disown()
         if self._server is not None:
             self._server.disown()
         self._begin()
@@ -218,14 +216,14 @@ class ExecPlugin(Plugin):
             raise SessionClosed(f"session {session.id} was closed before its call began")
         with owned.lock:
             runner = owned.runners.get(key)
-            if runner is not None and not (isinstance(runner, Worker) and runner.ended):
+            if runner is not None and not runner.ended:
                 return runner
-        owned.close(lambda other: other[0] == key[0])  # of the file that was there before
-        with owned.lock:
             if owned.closed:
                 raise SessionClosed(f"session {session.id} was closed before its call began")
-            runner = owned.runners.get(key) or self._new(plan())
-            return owned.runners.setdefault(key, runner)
+            runner = owned.runners[key] = self._new(plan())
+        # Those of the file that was there before.
+        owned.close(lambda other: other[0] == key[0] and other != key)
+        return runner
 
     def _new(self, plan: Plan) -> Worker | InProcess:
         if self._settings.inprocess:

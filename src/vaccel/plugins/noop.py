@@ -18,7 +18,7 @@ from vaccel.plugin import Kernel, Plugin, PluginType
 if TYPE_CHECKING:
     from vaccel.session import Session
 
-_RUNS = [BY_NAME[f"{engine}_model_run"].code for engine in ("tf", "tflite", "torch")]
+_RUNS = [BY_NAME[f"{engine}_model_run"].code for engine in ("tf", "tflite", "torch", "onnx")]
 
 
 class NoopPlugin(Plugin):

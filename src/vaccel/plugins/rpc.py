@@ -16,17 +16,18 @@ from vaccel.error import FFIError, NotFound, SessionClosed
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Kernel, Plugin, PluginType
 from vaccel.resource import Resource
-from vaccel.rpc import address, arguments, codec, frames, messages, models
+from vaccel.rpc import address, arguments, frames, messages, models, registry
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
 from vaccel.rpc.codec import Shape
-from vaccel.rpc.link import Link, Remote
+from vaccel.rpc.content import UPLOADS
+from vaccel.rpc.link import Link, Remote, nanoseconds
 from vaccel.rpc.plan import Plan
 from vaccel.rpc.quick import QuickClient
 
 if TYPE_CHECKING:
     from vaccel.session import Session
 
-_FEATURES = EMPTY_WRITE_ARGS
+_FEATURES = EMPTY_WRITE_ARGS | UPLOADS
 _PLANS_KEPT = 256
 
 
@@ -136,74 +137,46 @@ class RpcPlugin(Plugin):
         log.debug("[%s] Destroying %s client", self.name, self.name)
         link.client.close()
 
-    def _control(
-        self, link: Link, method: str, request: Any, contents: Contents | None = None
-    ) -> Any:
-        timeout = self._timeouts.control
-        answer, _ = self._call(link, method, request, contents or Contents(), timeout)
-        return answer
-
-    @staticmethod
-    def _call(
-        link: Link, method: str, request: Any, contents: Contents, timeout: float | None
-    ) -> tuple[Any, list[memoryview]]:
-        template = frames.request(
-            messages.SERVICES[0], method, request, contents.sizes, _nanoseconds(timeout)
-        )
-        shape, views = link.client.call(method, template, contents.buffers, timeout)
-        return shape.message, views
+    def _control(self, link: Link, method: str, request: Any) -> Any:
+        return link.call(method, request, self._timeouts.control)[0]
 
     # -- resources -----------------------------------------------------------------------------
 
     def register(self, session: Session, resource: Resource) -> None:
         link, number = self._remote(session)
-        with link.registering:
-            self._register(link, number, resource)
-
-    def _register(self, link: Link, number: int, resource: Resource) -> None:
-        known, users = link.resources.get(resource.id, (0, 0))
-        request = messages.RegisterResourceRequest(
-            resource_type=int(resource.type), session_id=number, resource_id=known
-        )
-        contents = Contents()
-        if not known:
-            for blob in resource.blobs():
-                request.blobs.add(
-                    type=int(blob.type),
-                    name=blob.name,
-                    data=contents.put(blob.data, blob.data.nbytes),
-                    size=blob.data.nbytes,
-                )
-        answer = self._control(link, "RegisterResource", request, contents)
-        link.resources[resource.id] = (answer.resource_id, users + 1)
-        resource.remote_id = answer.resource_id
+        with link.registration(resource.id) as there:
+            there.id = registry.register(link, number, resource, there.id, self._timeouts.control)
+            there.sessions += 1
+            resource.remote_id = there.id
 
     def unregister(self, session: Session, resource: Resource) -> None:
         link, number = self._remote(session)
-        with link.registering:
-            known, users = link.resources.pop(resource.id, (0, 0))
-            if users > 1:
-                link.resources[resource.id] = (known, users - 1)
-        if known and link.client.alive:
-            request = messages.UnregisterResourceRequest(resource_id=known, session_id=number)
-            self._control(link, "UnregisterResource", request)
+        if resource.id not in link.resources:
+            return
+        with link.registration(resource.id) as there:
+            if not there.sessions:
+                return
+            there.sessions -= 1
+            if link.client.alive:
+                request = messages.UnregisterResourceRequest(
+                    resource_id=there.id, session_id=number
+                )
+                self._control(link, "UnregisterResource", request)
 
     def sync(self, session: Session, resource: Resource) -> None:
-        link, _ = self._remote(session)
-        request = messages.SyncResourceRequest(resource_id=self._resource_id(link, resource))
-        timeout = self._timeouts.control
-        answer, views = self._call(link, "SyncResource", request, Contents(), timeout)
-        resource.update([codec.bulk(blob.data, views) for blob in answer.blobs])
+        link, number = self._remote(session)
+        there = self._resource_id(link, resource)
+        registry.sync(link, number, resource, there, self._timeouts.control)
 
     @staticmethod
     def _resource_id(link: Link, resource: Any) -> int:
-        known, _ = link.resources.get(resource.id, (0, 0))
-        if not known:
+        there = link.resources.get(resource.id)
+        if there is None or not there.id:
             raise NotFound(
                 f"resource {resource.id} is not registered with a session of this agent: "
                 f"call resource.register(session) first"
             )
-        return known
+        return there.id
 
     # -- operations ----------------------------------------------------------------------------
 
@@ -285,7 +258,7 @@ class RpcPlugin(Plugin):
         reads = len(contents.buffers)
         write = arguments.encode(op.write_args(values, dims), contents, empty=empty)
         request = messages.GenopRequest(session_id=number, read_args=read, write_args=write)
-        timeout = _nanoseconds(self._timeout)
+        timeout = nanoseconds(self._timeout)
         template = frames.request(messages.SERVICES[0], "Genop", request, contents.sizes, timeout)
         return Plan(template, contents.buffers[reads:], dims), contents.buffers
 
@@ -300,12 +273,8 @@ class RpcPlugin(Plugin):
         contents = Contents()
         request = models.encode_request(op, number, values, contents)
         timeout = self._timeout
-        answer, views = self._call(link, op.method, request, contents, timeout)
+        answer, views = link.call(op.method, request, timeout, contents)
         return models.decode_response(op, answer, views)
-
-
-def _nanoseconds(timeout: float | None) -> int:
-    return 0 if timeout is None else max(int(timeout * 1e9), 1)
 
 
 plugin = RpcPlugin("rpc")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 from vaccel.error import InvalidArgument, NotFound
+from vaccel.rpc.transport import FileSlice
+from vaccel.rpc.ttrpc import LARGE
 
 UPLOADS = 0x2
 """Feature bit: resources may come in chunks. 0.8 peers lack it."""
@@ -28,6 +30,9 @@ class Content(Protocol):
 
     def read(self, offset: int, memory: memoryview) -> memoryview:
         """The `len(memory)` bytes from `offset`; may use `memory` for them."""
+
+    def part(self, offset: int, size: int) -> Any:
+        """What a message carries for these bytes."""
 
     def close(self) -> None: ...
 
@@ -56,6 +61,12 @@ class FileContent:
             done += count
         return memory
 
+    def part(self, offset: int, size: int) -> Any:
+        # Small frames are sent as a whole, and so are read before.
+        if size > LARGE:
+            return FileSlice(self._fd, offset, size)
+        return self.read(offset, memoryview(bytearray(size)))
+
     def close(self) -> None:
         os.close(self._fd)
 
@@ -70,12 +81,15 @@ class MemoryContent:
     def read(self, offset: int, memory: memoryview) -> memoryview:
         return self._view[offset : offset + len(memory)]
 
+    def part(self, offset: int, size: int) -> Any:
+        return self._view[offset : offset + size]
+
     def close(self) -> None:
         pass
 
 
 def key_of(content: Content) -> bytes:
-    """The size and a hash of samples: contents with different keys differ, and only those."""
+    """A hash of the size and of samples: equal contents have equal keys, others may have them."""
     sample = memoryview(bytearray(min(_SAMPLE, content.size)))
     last = content.size - len(sample)
     found = hashlib.sha256(content.size.to_bytes(8, "little"))

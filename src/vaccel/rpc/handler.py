@@ -11,6 +11,7 @@ from vaccel import log
 from vaccel.error import FFIError
 from vaccel.rpc import frames, status
 from vaccel.rpc.address import Endpoint
+from vaccel.rpc.arguments import Contents
 from vaccel.rpc.codec import Shape
 from vaccel.rpc.frames import Template
 from vaccel.rpc.messages import SERVICES
@@ -48,6 +49,10 @@ class Limits:
     threads: int = 32
     """Threads for slow requests, beyond one for each connection, for all connections together."""
     connections: int = 4096
+    resources: int = 16 << 30
+    """Bytes of the resources that one connection has uploaded."""
+    store: int = 32 << 30
+    """Bytes of all uploaded resources, and of those kept for the next client that has them."""
 
 
 class Owner(Protocol):
@@ -74,6 +79,12 @@ def method_of(shape: Shape) -> str:
         )
     shape.checked = method
     return method
+
+
+def reply(message: Any, contents: Contents | None = None) -> Reply:
+    if contents is None:
+        return frames.response(message), ()
+    return frames.response(message, contents.sizes), contents.buffers
 
 
 def failed(exc: Exception) -> Reply:

@@ -186,6 +186,9 @@ TorchTensor = message("vaccel.torch.Tensor")
 TorchLoadRequest = message("vaccel.torch.ModelLoadRequest")
 TorchRunRequest = message("vaccel.torch.ModelRunRequest")
 TorchRunResponse = message("vaccel.torch.ModelRunResponse")
+OnnxTensor = message("vaccel.onnx.Tensor")
+OnnxRunRequest = message("vaccel.onnx.ModelRunRequest")
+OnnxRunResponse = message("vaccel.onnx.ModelRunResponse")
 Arg = message("vaccel.genop.Arg")
 GenopRequest = message("vaccel.genop.Request")
 GenopResponse = message("vaccel.genop.Response")
@@ -216,6 +219,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "TensorflowLiteModelRun": (TfliteRunRequest, TfliteRunResponse),
     "TorchModelLoad": (TorchLoadRequest, Empty),
     "TorchModelRun": (TorchRunRequest, TorchRunResponse),
+    "OnnxModelRun": (OnnxRunRequest, OnnxRunResponse),
     "Genop": (GenopRequest, GenopResponse),
     "GenopStream": (GenopRequest, GenopResponse),
     "GetProfiler": (ProfilerRequest, ProfilerResponse),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vaccel.ops import tf, torch
+from vaccel.ops import onnx, tf, torch
 from vaccel.ops.objects import Object, ResourceRef
 from vaccel.ops.spec import Operation
 from vaccel.rpc.arguments import Contents
@@ -72,6 +72,8 @@ def _to_field(owner: Any, name: str, value: Any, contents: Contents) -> Any:
         return status(code=value.code, message=value.message)
     if not isinstance(value, list):
         return value
+    if value and isinstance(value[0], str):
+        return value
     cls = message(owner.DESCRIPTOR.fields_by_name[name].message_type.full_name)
     if cls.DESCRIPTOR.name == "Node":
         return [cls(name=node.name, id=node.id) for node in value]
@@ -80,7 +82,10 @@ def _to_field(owner: Any, name: str, value: Any, contents: Contents) -> Any:
 
 def _tensor(cls: Any, tensor: Any, contents: Contents) -> Any:
     data = tensor.as_memoryview()
-    return cls(data=contents.put(data, data.nbytes), dims=tensor.dims, type=int(tensor.data_type))
+    more = {"name": tensor.name} if isinstance(tensor, onnx.Tensor) else {}
+    return cls(
+        data=contents.put(data, data.nbytes), dims=tensor.dims, type=int(tensor.data_type), **more
+    )
 
 
 def _from_field(kind: Object, owner: Any, name: str, views: Sequence[memoryview]) -> Any:
@@ -89,7 +94,11 @@ def _from_field(kind: Object, owner: Any, name: str, views: Sequence[memoryview]
     items = getattr(owner, name)
     if kind.cls is tf.Node:
         return [tf.Node(item.name, item.id) for item in items]
-    return [
-        kind.cls.from_wire(list(item.dims), item.type, memoryview(bulk(item.data, views)))  # type: ignore[attr-defined]
-        for item in items
-    ]
+    if kind.cls is str:
+        return list(items)
+    return [_from_tensor(kind.cls, item, views) for item in items]
+
+
+def _from_tensor(cls: Any, item: Any, views: Sequence[memoryview]) -> Any:
+    more = (item.name,) if cls is onnx.Tensor else ()
+    return cls.from_wire(list(item.dims), item.type, memoryview(bulk(item.data, views)), *more)

@@ -96,6 +96,16 @@ SCHEMA: dict[str, dict[str, str]] = {
         " in_tensors=4 rep Tensor, nr_out_tensors=5 u64",
         "ModelRunResponse": "out_tensors=1 rep Tensor",
     },
+    # Ours, and not in 0.8.
+    "vaccel.onnx": {
+        "TensorType": "enum UNSPECIFIED FLOAT UINT8 INT8 UINT16 INT16 INT32 INT64 STRING BOOL"
+        " FLOAT16 DOUBLE UINT32 UINT64 COMPLEX64 COMPLEX128 BFLOAT16 FLOAT8E4M3FN FLOAT8E4M3FNUZ"
+        " FLOAT8E5M2 FLOAT8E5M2FNUZ",
+        "Tensor": "data=1 bulk, dims=2 rep i64, type=3 TensorType, name=4 string",
+        "ModelRunRequest": "session_id=1 i64, model_id=2 i64, in_tensors=3 rep Tensor,"
+        " out_names=4 rep string",
+        "ModelRunResponse": "out_tensors=1 rep Tensor",
+    },
     "vaccel.genop": {
         "ArgType": "enum RAW INT8 INT8_ARRAY INT16 INT16_ARRAY INT32 INT32_ARRAY INT64 INT64_ARRAY"
         " UINT8 UINT8_ARRAY UINT16 UINT16_ARRAY UINT32 UINT32_ARRAY UINT64 UINT64_ARRAY"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from vaccel.error import InvalidArgument
 from vaccel.rpc.ttrpc import Connection, Event
 
 RECEIVE_SIZE = 64 << 10
@@ -23,14 +25,40 @@ def receive(sock: socket.socket, connection: Connection) -> list[Event] | None:
     return connection.receive(data) if data else None
 
 
+class FileSlice(NamedTuple):
+    """Bytes of a file, in the place of a buffer: sent without a way through our memory."""
+
+    file: int
+    offset: int
+    size: int
+
+
 def send(sock: socket.socket, length: int, buffers: Sequence[Any]) -> None:
-    """Send a frame of `length` data bytes, given as buffers, without joining large ones."""
+    """Send a frame of `length` data bytes, given as buffers, without joining large ones.
+
+    InvalidArgument: a file has become shorter; the frame was completed with zeros.
+    """
     if length <= _JOIN_BELOW:
         sock.sendall(b"".join(buffers))
         return
-    views = [view for view in map(_flat, buffers) if view.nbytes]
+    views = []
+    missing = 0
+    for buffer in buffers:
+        if isinstance(buffer, FileSlice):
+            _send_views(sock, views, socket.MSG_MORE)
+            views = []
+            missing += _send_file(sock, buffer)
+        else:
+            views.append(_flat(buffer))
+    _send_views(sock, views)
+    if missing:
+        raise InvalidArgument(f"a file has lost {missing} bytes while it was sent")
+
+
+def _send_views(sock: socket.socket, views: list[memoryview], flags: int = 0) -> None:
+    views = [view for view in views if view.nbytes]
     while views:
-        sent = sock.sendmsg(views[:_IOV_MAX])
+        sent = sock.sendmsg(views[:_IOV_MAX], (), flags)
         done = 0
         while done < len(views) and sent >= views[done].nbytes:
             sent -= views[done].nbytes
@@ -38,6 +66,19 @@ def send(sock: socket.socket, length: int, buffers: Sequence[Any]) -> None:
         views = views[done:]
         if sent:
             views[0] = views[0][sent:]
+
+
+def _send_file(sock: socket.socket, part: FileSlice) -> int:
+    """Send the bytes of `part`; how many the file lacks, for which zeros are sent."""
+    at, end = part.offset, part.offset + part.size
+    while at < end:
+        sent = os.sendfile(sock.fileno(), part.file, at, end - at)
+        if not sent:
+            # Part of a frame is out, and the connection is to go on.
+            _send_views(sock, [memoryview(bytes(end - at))])
+            break
+        at += sent
+    return end - at
 
 
 def _flat(buffer: Any) -> memoryview:

@@ -147,9 +147,11 @@ def resources() -> st.SearchStrategy[Resource]:
 
 
 def objects(cls: type) -> st.SearchStrategy[Any]:
-    """Values of the classes in `vaccel.ops.tf`, `vaccel.ops.tf.lite` and `vaccel.ops.torch`."""
+    """Values of the classes in `vaccel.ops.tf`, `.tf.lite`, `.torch` and `.onnx`; texts for `str`."""
     if issubclass(cls, Tensor):
         return tensors(cls)
+    if cls is str:
+        return texts()
     if issubclass(cls, tf.Node):
         return st.builds(tf.Node, texts(), st.integers(-(2**31), 2**31 - 1))
     if issubclass(cls, tf.Status):

@@ -1,4 +1,4 @@
-"""Files that take long to make, kept in the user's cache folder, each made by one process once."""
+"""Files that take long to make or to fetch, kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from vaccel.error import DeviceError
+from vaccel.error import PermissionDenied
 
 _WORKPLACE = ".build"  # the suffix of the folder in which a file is made
 _LOCK = ".lock"  # in it
@@ -26,17 +26,17 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if os.access(path, os.R_OK | os.W_OK | os.X_OK):
                 return _private(path)
-    raise DeviceError(
-        f"expected a folder to keep built files in, found neither {base} nor {fallback} "
+    raise PermissionDenied(
+        f"expected a folder to keep files in, found neither {base} nor {fallback} "
         "writable; set XDG_CACHE_HOME"
     )
 
 
 def _private(path: Path) -> Path:
-    """Code is loaded from here, so nobody else may write to it."""
+    """Code and models are loaded from here, so nobody else may write to it."""
     status = path.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise DeviceError(
+        raise PermissionDenied(
             f"{path}: expected a folder that only this user can write to, found owner "
             f"{status.st_uid}, mode {status.st_mode & 0o777:03o}; remove it or set XDG_CACHE_HOME"
         )
