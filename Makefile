@@ -38,6 +38,7 @@ test-armhf: .venv/.dev ## the same tests, and an agent, on an emulated 32-bit AR
 bench: .venv/.installed ## measure remote calls against raw sockets, and the simulated board
 	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/fpga.py
+	$(BIN)/python benchmarks/inference.py
 
 format: .venv/.dev ## put the source into its one format
 	$(BIN)/ruff format .
@@ -53,9 +54,9 @@ clean: ## remove everything the targets above made
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python $(INPUTS)
-	$(BIN)/pip install --quiet -c constraints-dev.txt -e '.[sim]'
+	$(BIN)/pip install --quiet -c constraints-dev.txt -e '.[sim,onnx]'
 	@touch $@
 
 .venv/.dev: .venv/bin/python $(INPUTS)
-	$(BIN)/pip install --quiet -c constraints-dev.txt -e '.[dev,sim,synth]'
+	$(BIN)/pip install --quiet -c constraints-dev.txt -e '.[dev,sim,synth,onnx,openvino,opencv,tflite,torch]'
 	@touch .venv/.installed $@

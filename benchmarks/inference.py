@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 import vaccel
-from benchmarks import figures
+from benchmarks import figures, uploads
 from benchmarks.figures import Figure, Part
 from benchmarks.measures import Effort, Figures, each, expect, in_turns, ratio
 from tests.inference import tflite_models as lite_models
@@ -41,6 +41,7 @@ FIGURES = (
     Figure("tflite_run_overhead_ratio", "session.tflite_model_run / LiteRT, 1 MiB", 1.10),
     Figure("tflite_run_us", "session.tflite_model_run, 1 MiB"),
     Figure("tflite_remote_run_us", "the same at an agent in this process"),
+    *uploads.FIGURES,
 )
 
 
@@ -161,6 +162,7 @@ def _engine(module: str) -> Any:
 PARTS: tuple[Part, ...] = (
     (torch_run, ("torch_",)),
     (tflite_run, ("tflite_",)),
+    (uploads.uploads, uploads.PREFIXES),
 )
 
 

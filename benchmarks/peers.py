@@ -1,6 +1,6 @@
 """Raw sockets: the least that moving the same bytes between two Python processes costs.
 
-`python peers.py echo|bulk` serves connections on loopback, one after the other, and prints its
+`python peers.py echo|bulk|save` serves connections on loopback, one after the other, and prints its
 port. The client ends are functions of this module.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 BULK_ELEMENTS = 16 << 20
 """float32 elements of each operand of a bulk call: 64 MiB."""
 BULK_BYTES = 4 * BULK_ELEMENTS
+SAVE_BYTES = 512 << 20
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -58,7 +60,26 @@ def _serve_bulk(sock: socket.socket) -> None:
         sock.sendall(_receive(sock, 2 * BULK_BYTES)[:BULK_BYTES].data)
 
 
-_SERVE: dict[str, Callable[[socket.socket], None]] = {"echo": _serve_echo, "bulk": _serve_bulk}
+def _serve_save(sock: socket.socket) -> None:
+    """Into a file on disk, as an agent does; a byte says that all is there."""
+    left = SAVE_BYTES
+    memory = memoryview(bytearray(1 << 20))
+    with tempfile.TemporaryFile(dir="/var/tmp", buffering=0) as file:
+        while left:
+            count = sock.recv_into(memory)
+            if not count:
+                return
+            file.write(memory[:count])
+            left -= count
+        sock.sendall(b".")
+        sock.close()  # freeing the file takes its time, too
+
+
+_SERVE: dict[str, Callable[[socket.socket], None]] = {
+    "echo": _serve_echo,
+    "bulk": _serve_bulk,
+    "save": _serve_save,
+}
 
 
 def main(kind: str) -> None:

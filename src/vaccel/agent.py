@@ -10,13 +10,14 @@ from vaccel.config import Config
 from vaccel.rpc.handler import Limits
 from vaccel.rpc.server import Server
 from vaccel.service import Connection
+from vaccel.sources.urls import Prefixes
 from vaccel.uploads.store import Store
 
 
 class Agent:
     """Serves the current runtime's plugins at `endpoint`; `allow_paths`: folders of this machine
-    that clients may name as resources; `allow`: plugins' permissions (`Plugin.permission`) that
-    clients get."""
+    that clients may name as resources; `allow_urls`: prefixes of URLs that it fetches as resources
+    for them; `allow`: plugins' permissions (`Plugin.permission`) that clients get."""
 
     def __init__(
         self,
@@ -25,18 +26,20 @@ class Agent:
         *,
         limits: Limits | None = None,
         allow_paths: Sequence[str] = (),
+        allow_urls: Sequence[str] = (),
         allow: Sequence[str] = (),
     ) -> None:
         if config is not None:
             runtime.bootstrap(config)
         runtime.current()
         folders = [Path(path).resolve() for path in allow_paths]
+        urls = Prefixes(allow_urls)
         permissions = frozenset(allow)
         limits = limits or Limits()
         self._store = Store(limits.store)
         self.server = Server(
             endpoint,
-            lambda name: Connection(name, folders, permissions, self._store, limits),
+            lambda name: Connection(name, folders, urls, permissions, self._store, limits),
             limits,
         )
 

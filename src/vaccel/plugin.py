@@ -139,9 +139,13 @@ class Plugin:
 
 BUILT_IN = {
     "cpu": "vaccel.plugins.cpu:plugin",
+    "exec": "vaccel.plugins.exec:plugin",
     "noop": "vaccel.plugins.noop:plugin",
     "pynq": "vaccel.plugins.pynq:plugin",
     "rpc": "vaccel.plugins.rpc:plugin",
+    "torch": "vaccel.plugins.torch:plugin",
+    "tflite": "vaccel.plugins.tflite:plugin",
+    "opencv": "vaccel.plugins.opencv:plugin",
     "vsock": "vaccel.plugins.rpc:vsock",
 }
 """As declared in the package metadata, which a source tree that is not installed lacks."""

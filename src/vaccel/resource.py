@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import builtins
-import mmap
 import os
+import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from vaccel import log, runtime
+from vaccel import runtime
 from vaccel.error import InvalidArgument, NotFound, SessionClosed
 from vaccel.ops.objects import ResourceLike
+from vaccel.sources import archives, downloads, folders, memory
+from vaccel.sources.members import ArchiveLimits
+from vaccel.sources.names import check_names
+from vaccel.sources.transfer import UrlLimits
+from vaccel.sources.trees import map_file, place
+from vaccel.sources.urls import Prefixes, is_url
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from vaccel.session import Session
+
+
+Named = list[tuple[str, Path]]
+"""Files with the names that they have in a resource."""
 
 
 class ResourceType(IntEnum):
@@ -51,7 +56,8 @@ class Blob:
 
 
 class Resource(ResourceLike):
-    """Files (`paths`) or memory (`from_buffer`, `from_numpy`) of one type.
+    """Files and folders (`paths`), what an archive or a URL holds (`from_archive`, `from_url`), or
+    memory (`from_buffer`, `from_numpy`), of one type.
 
     Registered with any number of sessions. Memory is written to files only where a plugin asks for
     `files()`; these live in the resource's rundir while a session holds it, or until `close`.
@@ -62,62 +68,80 @@ class Resource(ResourceLike):
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         type: ResourceType | int,
     ) -> None:
-        listed = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-        try:
-            files = [Path(path) for path in listed if str(path)]
-        except TypeError:
-            files = []
-        if not files or len(files) != len(listed):
-            raise InvalidArgument(
-                f"Resource: paths: expected one path or more, found {paths!r:.80}"
-            )
-        self._init(type, files, [])
+        """A folder stands for all regular files below it, named by their paths in it."""
+        self._init(type, folders.files_of(paths), [])
+
+    @classmethod
+    def from_archive(
+        cls,
+        archive: str | os.PathLike[str],
+        type: ResourceType | int,
+        *,
+        limits: ArchiveLimits | None = None,
+    ) -> Resource:
+        """The files in a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file, which may be at a URL; see
+        `sources.archives.unpack` and `from_url` for errors. Unpacked in the rundir."""
+        fetched = downloads.fetch(str(archive)) if is_url(archive) else archive
+        path = Path(fetched).absolute()
+        return cls._made(type, lambda self: archives.unpack(path, self.rundir(), limits))
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str | Sequence[str],
+        type: ResourceType | int,
+        *,
+        limits: UrlLimits | None = None,
+        allow: Prefixes | None = None,
+    ) -> Resource:
+        """The file at an http(s) URL, or those at several; `https://…/m.onnx#sha256=HEX` checks it.
+        Fetched now, kept in the cache; see `sources.downloads.fetch` for errors."""
+        urls = [url] if isinstance(url, str) else list(url)
+        files = folders.files_of([downloads.fetch(each, limits, allow) for each in urls])
+        return cls._made(type, lambda self: files)
 
     @classmethod
     def from_buffer(cls, data: Any, type: ResourceType | int, *, name: str = "buffer") -> Resource:
         """A resource over the memory of contiguous `data`, which is not copied."""
-        try:
-            view = memoryview(data)
-        except TypeError:
-            found = builtins.type(data).__name__
-            raise InvalidArgument(
-                f"Resource: data: expected bytes or an array, found {found}"
-            ) from None
-        if not view.c_contiguous:
-            raise InvalidArgument(
-                f"Resource: data: expected contiguous memory, found strides {view.strides}; "
-                "pass a copy"
-            )
-        # An empty array has a zero in its shape, which cast refuses.
-        return cls.from_blobs(
-            [Blob(name, view.cast("B") if view.nbytes else memoryview(b""))], type
-        )
+        return cls.from_blobs([Blob(name, memory.bytes_of(data))], type)
 
     @classmethod
     def from_numpy(cls, array: Any, *, name: str = "array") -> Resource:
         """A DATA resource over a contiguous array's memory, which is not copied."""
-        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
-            found = getattr(array, "dtype", builtins.type(array).__name__)
-            raise InvalidArgument(f"Resource: array: expected an array of numbers, found {found}")
+        memory.check_array(array)
         return cls.from_buffer(array, ResourceType.DATA, name=name)
 
     @classmethod
     def from_blobs(cls, blobs: Sequence[Blob], type: ResourceType | int) -> Resource:
         """A resource of several named pieces in memory."""
-        for blob in blobs:
-            check_name(blob.name)
+        check_names(blob.name for blob in blobs)
         self = cls.__new__(cls)
         self._init(type, [], list(blobs))
         return self
 
-    def _init(self, type: ResourceType | int, paths: list[Path], blobs: list[Blob]) -> None:
+    @classmethod
+    def _made(cls, type: ResourceType | int, make: Callable[[Resource], Named]) -> Resource:
+        self = cls.__new__(cls)
+        self._init(type, [], [])
+        self._make = make
+        try:
+            self._fill()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _init(self, type: ResourceType | int, files: Named, blobs: list[Blob]) -> None:
         try:
             self.type = ResourceType(type)
         except ValueError:
             raise InvalidArgument(
                 f"Resource: type: expected LIB (0), DATA (1) or MODEL (2), found {type!r}"
             ) from None
-        self.paths = paths
+        self._names = [name for name, _ in files]
+        self.paths = [path for _, path in files]
+        self._make: Callable[[Resource], Named] | None = None
+        """Gives the files anew, after they have gone with the last session."""
         self._blobs = blobs
         self._runtime = runtime.current()
         self.id = next(self._runtime.resource_ids)
@@ -135,30 +159,31 @@ class Resource(ResourceLike):
     def __enter__(self) -> Resource:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- content -------------------------------------------------------------------------------
 
+    def _fill(self) -> None:
+        with self._lock:
+            if self._make is not None and not self.paths:
+                files = self._make(self)
+                self._names = [name for name, _ in files]
+                self.paths = [path for _, path in files]
+
     def blobs(self) -> list[Blob]:
-        """The content; files are mapped, not read."""
+        """The content; files are mapped, not read. Names may hold folders: `a/b`."""
+        self._fill()
         if not self.paths:
             return list(self._blobs)
-        names: dict[str, int] = {}
-        blobs = []
-        for i, path in enumerate(self.paths):
-            # Two folders may hold files of one name, which go to one folder elsewhere.
-            name = path.name if names.setdefault(path.name, i) == i else f"{i}.{path.name}"
-            blobs.append(Blob(name, _map(path), BlobType.FILE, path))
-        return blobs
+        return [
+            Blob(name, map_file(path), BlobType.FILE, path)
+            for name, path in zip(self._names, self.paths, strict=True)
+        ]
 
     def files(self) -> list[Path]:
         """The content as files; memory is written to the resource's rundir on first use."""
+        self._fill()
         if self.paths:
             return list(self.paths)
         with self._lock:
@@ -166,7 +191,7 @@ class Resource(ResourceLike):
             if not self._files:
                 folder = self.rundir()
                 for blob in self._blobs:
-                    path = folder / blob.name
+                    path = place(folder, blob.name)
                     path.write_bytes(blob.data)
                     self._files.append(path)
             return list(self._files)
@@ -182,7 +207,7 @@ class Resource(ResourceLike):
             if blob.data == content:
                 continue
             if self.paths:
-                self.paths[i].write_bytes(content)
+                self._own(i).write_bytes(content)
             elif blob.data.readonly or blob.data.nbytes != len(content):
                 self._blobs[i] = replace(blob, data=memoryview(content))
             else:
@@ -191,7 +216,7 @@ class Resource(ResourceLike):
     def patch(self, index: int, offset: int, content: memoryview) -> None:
         """As `update`, for a piece of blob `index`."""
         if self.paths:
-            with self.paths[index].open("r+b") as file:
+            with self._own(index).open("r+b") as file:
                 file.seek(offset)
                 file.write(content)
             return
@@ -200,18 +225,29 @@ class Resource(ResourceLike):
             blob = self._blobs[index] = replace(blob, data=memoryview(bytearray(blob.data)))
         blob.data[offset : offset + len(content)] = content
 
+    def _own(self, index: int) -> Path:
+        """The file to write to: the user's, but not the cache's, which is for all."""
+        if self._make is not None:
+            path = place(self.rundir(), self._names[index])
+            if path != self.paths[index]:
+                shutil.copyfile(self.paths[index], path)
+                self.paths[index] = path
+        return self.paths[index]
+
     def rundir(self) -> Path:
-        """A folder of the resource's own, mode 0700."""
+        """A folder of the resource's own, mode 0700; on disk for what may be large."""
         with self._lock:
             self._check_open()
             if self._rundir is None:
-                self._rundir = self._runtime.rundir.subfolder(f"resource.{self.id}")
+                home = self._runtime.rundir if self._make is None else self._runtime.disk
+                self._rundir = home.subfolder(f"resource.{self.id}")
             return self._rundir
 
     # -- sessions ------------------------------------------------------------------------------
 
     def register(self, session: Session) -> None:
         """Make the resource usable in `session`; a second time changes nothing."""
+        self._fill()
         for path in self.paths:
             if not path.is_file():
                 raise NotFound(f"resource {self.id}: there is no file {path}")
@@ -275,27 +311,9 @@ class Resource(ResourceLike):
         if self._rundir is not None:
             self._runtime.rundir.remove_subfolder(self._rundir)
         self._rundir, self._files = None, []
+        if self._make is not None:
+            self._names, self.paths = [], []
 
     def _check_open(self) -> None:
         if self._closed:
             raise SessionClosed(f"resource {self.id} is closed; create a new Resource")
-
-
-def check_name(name: str) -> None:
-    """Raises InvalidArgument: a blob becomes a file in the rundir, and must not leave it."""
-    if not name or name in (".", "..") or "/" in name or "\0" in name or len(name.encode()) > 255:
-        raise InvalidArgument(
-            f"resource name: expected a file name of 1 to 255 bytes without '/' and NUL, "
-            f"found {name!r}"
-        )
-
-
-def _map(path: Path) -> memoryview:
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return memoryview(b"")  # an empty file cannot be mapped
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError as exc:
-        log.debug("cannot map %s: %s", path, exc)
-        raise NotFound(f"resource file {path}: {exc.strerror}") from exc

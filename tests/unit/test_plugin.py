@@ -121,7 +121,7 @@ def test_a_broken_plugin_says_why_and_what_is_installed(kind: str, module: Path)
     message = caught.value.message
     assert message.startswith(f"plugin '{module}' could not be loaded: ")
     assert reason in message
-    assert "installed plugins: cpu, noop, pynq, rpc, vsock" in message
+    assert f"installed plugins: {', '.join(sorted(plugin.BUILT_IN))}" in message
     if kind in ("raises", "imports", "syntax"):
         assert f"vaccel_plugin_{module.stem}" not in sys.modules
 
@@ -208,5 +208,4 @@ def test_the_built_in_plugins_are_those_of_the_package_metadata() -> None:
         line.replace('"', "").split(" = ")
         for line in section.partition("\n[")[0].strip().splitlines()
     )
-    assert set(declared) == {"cpu", "noop", "pynq", "rpc"}
-    assert declared.items() <= plugin.BUILT_IN.items()
+    assert declared == {n: module for n, module in plugin.BUILT_IN.items() if n != "vsock"}

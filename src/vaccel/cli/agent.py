@@ -54,7 +54,11 @@ def _serve(args: argparse.Namespace) -> int:
     )
     with _Signals(runtime.current().rundir) as signals:
         agent = Agent(
-            args.server_address, limits=limits, allow_paths=args.allow_path, allow=args.allow
+            args.server_address,
+            limits=limits,
+            allow_paths=args.allow_path,
+            allow_urls=args.allow_url,
+            allow=args.allow,
         )
         print(f"vaccel ttRPC server started. address: {agent.endpoint}")
         print("Server is running, press Ctrl + C to exit")
@@ -165,6 +169,14 @@ def _parser(prog: str) -> program.Parser:
         action="append",
         default=[],
         help="let clients name files below this folder as resources; may be repeated",
+    )
+    parser.add_argument(
+        "--allow-url",
+        metavar="PREFIX",
+        action="append",
+        default=[],
+        help="fetch URLs below this one, such as https://models.example/v1/, as resources for "
+        "clients; may be repeated",
     )
     parser.add_argument(
         "--allow",

@@ -79,7 +79,7 @@ _MEANINGS = {
     Status.UNALIGNED: f"an address or stride is not a multiple of {ALIGNMENT}",
     Status.EMPTY: "a length is zero",
     Status.OPERATION: "the operation does not exist",
-    Status.SHAPE: "a size is not a multiple of the unit's, more than it holds, or ends beyond 4 GiB",
+    Status.SHAPE: "a size is no multiple of the unit's, more than it holds, or ends beyond 4 GiB",
     Status.READ_ERROR: "the memory refused a read",
     Status.WRITE_ERROR: "the memory refused a write",
 }

@@ -82,10 +82,9 @@ class Simulator:
         return self._find(base)[0].run(cycles)
 
     def info(self) -> Info:
-        sizes = ", ".join(KERNELS)
         return Info(
             "PYNQ-Z1 (simulated)",
-            f"{sizes}: RTL by {tools.choose().name}",
+            f"{', '.join(KERNELS)}: RTL by {tools.choose().name}",
             self.clock_hz,
             self._ddr.size,
             self._ddr.free,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-TASKS = ("classify", "detect", "segment", "pose", "depth")
+from vaccel.error import InvalidArgument
+from vaccel.inference import model_keys as keys
+from vaccel.inference import model_sources as sources
+from vaccel.inference.layouts import THRESHOLDS, Output, settle, unsettled
+from vaccel.inference.model_keys import Fact, Size
+
+MOST_PIXELS = 2**25
+"""Of a model's input: as floats 400 MB."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +70,181 @@ class Description:
     def label(self, index: int) -> str:
         """The name of class or keypoint `index`; its number where names are unknown."""
         return self.names[index] if 0 <= index < len(self.names) else str(index)
+
+
+def describe(
+    model_path: Path | None,
+    metadata: Mapping[str, str],
+    inputs: Sequence[tuple[str, Sequence[Any], Any]],
+    outputs: Sequence[tuple[str, Sequence[Any], Any]],
+    explicit: Mapping[str, Any] | None = None,
+) -> Description:
+    """The description of a model whose inputs and outputs are (name, shape, dtype).
+
+    Each key comes from the first that has it: `explicit`; the sidecar MODEL.vaccel.json; the
+    model's own `metadata`; preprocessor_config.json and config.json in its folder, as Hugging Face
+    writes them; labels.txt there. What none has, the shapes must tell. InvalidArgument: a source
+    holds something else than its key may; sources contradict the shapes; something stays open, and
+    the error names the key that would settle it.
+    """
+    facts = _gather(model_path, metadata, explicit)
+    if len(inputs) != 1:
+        found = ", ".join(name for name, _, _ in inputs) or "none"
+        raise InvalidArgument(f"model: expected one input, for the picture, found {found}")
+    name, extents, dtype = inputs[0]
+    shape = _extents(extents)
+    layout = _layout(facts, name, shape)
+    static = (shape[2], shape[3]) if layout == "NCHW" else (shape[1], shape[2])
+    if "task" not in facts:
+        raise unsettled("task", f"it may be one of {', '.join(keys.TASKS)}", "classify")
+    get = _getter(facts)
+    task = get("task")
+    description = Description(
+        task=task,
+        names=() if task == "depth" else get("names", ()),
+        layout=layout,
+        color_order=get("color_order", "RGB"),
+        dtype=_dtype(facts, np.dtype(dtype)),
+        resample=get("resample", "bilinear"),
+        pad_value=get("pad_value", 0.0),
+        outputs=get("outputs", {}),
+        kpt_shape=get("kpt_shape"),
+        thresholds=THRESHOLDS | get("thresholds", {}),
+        output_format=get("output_format"),
+        **_sizes(facts, static),
+        **_scaling(facts, np.dtype(dtype)),
+    )
+    made = [Output(name, _extents(shape), np.dtype(dtype)) for name, shape, dtype in outputs]
+    return replace(description, output_format=settle(description, made))
+
+
+def _gather(
+    path: Path | None, metadata: Mapping[str, str], explicit: Mapping[str, Any] | None
+) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {}
+    keys.take(facts, sources.known_only(explicit or {}, "arguments"), "arguments")
+    if path is not None:
+        keys.take(facts, sources.sidecar(path), path.stem + sources.SIDECAR)
+    keys.take(facts, sources.metadata(metadata), sources.METADATA)
+    if path is not None:
+        readers = (
+            ("preprocessor_config.json", sources.preprocessor),
+            ("config.json", sources.config),
+        )
+        for name, read in readers:
+            config = sources.read_json(path.with_name(name))
+            if config is not None:
+                keys.take(facts, read(config, name), name)
+        keys.take(facts, sources.labels(path.with_name("labels.txt")), "labels.txt")
+    return facts
+
+
+def _getter(facts: Mapping[str, Fact]) -> Callable[..., Any]:
+    def get(key: str, default: Any = None) -> Any:
+        return facts[key].value if key in facts else default
+
+    return get
+
+
+def _extents(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    """A declared shape: what is not known is None, but for the batch, which is 1 then."""
+    extents = [one if isinstance(one, int) and one >= 0 else None for one in shape]
+    if extents and extents[0] is None:
+        extents[0] = 1
+    return tuple(extents)
+
+
+def _layout(facts: Mapping[str, Fact], name: str, shape: tuple[int | None, ...]) -> str:
+    wanted = "[1, 3, height, width] or [1, height, width, 3]"
+    written = f"{name} [{', '.join('?' if one is None else str(one) for one in shape)}]"
+    if len(shape) != 4 or shape[0] != 1 or 0 in shape:
+        raise InvalidArgument(f"model: expected an input {wanted}, found {written}")
+    fitting = {"NCHW": shape[1], "NHWC": shape[3]}
+    if "layout" in facts:
+        layout, origin = facts["layout"]
+        if fitting[layout] not in (3, None):
+            raise InvalidArgument(
+                f"{origin}: layout: expected one with 3 channels in {written}, found {layout}"
+            )
+        return str(layout)
+    plain = [layout for layout, channels in fitting.items() if channels == 3]
+    if len(plain) == 1:
+        return plain[0]
+    if not plain and None not in fitting.values():
+        raise InvalidArgument(f"model: expected an input {wanted}, found {written}")
+    raise unsettled("layout", f"the input is {written}", "NCHW")
+
+
+def _dtype(facts: Mapping[str, Fact], dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind not in "fiu":
+        raise InvalidArgument(f"model: expected an input of numbers, found {dtype}")
+    if "dtype" in facts and facts["dtype"].value != dtype:
+        found, origin = facts["dtype"]
+        raise InvalidArgument(f"{origin}: dtype: expected {dtype}, the model's, found {found}")
+    return dtype
+
+
+def _sizes(facts: Mapping[str, Fact], static: tuple[int | None, int | None]) -> dict[str, Any]:
+    """do_resize, resize_mode, input_size and crop_size."""
+    get = _getter(facts)
+    resize = get("do_resize", True)
+    mode = get("resize_mode", "crop" if "crop_size" in facts else "stretch")
+    size: Size = get("size", Size())
+    fixed = (static[0], static[1]) if static[0] and static[1] else None
+    whole, crop = size.within(), get("crop_size")
+    if mode == "crop":
+        final, key = crop or fixed or whole, "crop_size" if crop else "size"
+        whole = whole or final
+    else:
+        # A shorter side alone says how large, not how wide: the model's own size goes before.
+        final, key = (size.exact or fixed or whole), "size"
+        whole = final
+    if final is None and resize:
+        raise unsettled("size", "the model takes any", {"height": 224, "width": 224})
+    if final is not None and any(
+        one not in (None, two) for one, two in zip(static, final, strict=True)
+    ):
+        origin = facts[key].origin if key in facts else "model"
+        raise InvalidArgument(
+            f"{origin}: {key}: expected {_written(static)}, the size of the model's input, "
+            f"found {_written(final)}"
+        )
+    if final is not None and final[0] * final[1] > MOST_PIXELS:
+        raise InvalidArgument(
+            f"model: expected an input of at most {MOST_PIXELS} pixels, found {_written(final)}"
+        )
+    return {
+        "do_resize": resize,
+        "resize_mode": mode,
+        "input_size": whole,
+        "crop_size": final if mode == "crop" else None,
+    }
+
+
+def _written(size: Sequence[int | None]) -> str:
+    return " x ".join("?" if side is None else str(side) for side in size)
+
+
+def _scaling(facts: Mapping[str, Fact], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """rescale_factor, image_mean and image_std; those that change nothing are None."""
+    get = _getter(facts)
+    factor, mean, std = (get(key) for key in ("rescale_factor", "image_mean", "image_std"))
+    if factor is None and mean is None and std is None:
+        # Integers other than bytes with a sign have room for pixels as they are.
+        if dtype.kind == "f" or dtype == np.int8:
+            raise unsettled(
+                "rescale_factor",
+                "pixels from 0 to 255 become numbers by rescale_factor, image_mean and image_std",
+                1 / 255,
+            )
+    elif factor is None:
+        if max(*(mean or (0,)), *(std or (0,))) > 1:
+            raise unsettled(
+                "rescale_factor", "image_mean and image_std look as if it were 1, not 1/255", 1
+            )
+        factor = 1 / 255
+    return {
+        "rescale_factor": None if factor == 1 else factor,
+        "image_mean": None if mean == (0, 0, 0) else mean,
+        "image_std": None if std == (1, 1, 1) else std,
+    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vaccel.error import FFIError, InvalidArgument
-from vaccel.inference import inputs, layouts
+from vaccel.inference import inputs, layouts, onnx_models
 from vaccel.inference.description import Description, describe
 from vaccel.inference.found import Found
 from vaccel.inference.loaded import import_engine
@@ -29,7 +27,6 @@ SUFFIXES = (".onnx",)
 
 _SMALL = 2**20
 """Bytes of a model below which a second thread takes longer to wake up than it would save."""
-_MOST_THREADS = 4
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -54,13 +51,15 @@ class ImageModel:
         tensor, transform = prepare(picture, self.description)
         try:
             found = self._engine.run(self._outputs, {self._input: tensor})
-        except Exception as exc:  # of onnxruntime's many classes, which share no base of their own
+        except Exception as exc:  # of many classes without a base of their own
             raise InvalidArgument(
                 f"model: the engine could not run it on {tensor.dtype} {list(tensor.shape)}: "
-                f"{inputs.one_line(exc)}"
+                f"{onnx_models.reason(exc)}"
             ) from exc
         outputs = dict(zip(self._outputs, found, strict=True))
-        return Found(self.description, layouts.decode(self.description, outputs), transform)
+        return Found(
+            self.description, layouts.decode(self.description, outputs, transform.input), transform
+        )
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,12 @@ def open_resource(resource: Resource) -> ImageModel | Unfit:
     """The model of a resource. What does not fit today will not tomorrow, so that is kept too."""
     try:
         blob = inputs.model_file(resource, SUFFIXES)
-        if len(resource.blobs()) == 1 and not resource.paths:
-            return _model(None, bytes(blob.data))  # onnxruntime takes nothing else from memory
-        # Files, for what lies beside a model: weights, a description, labels.
-        place = [one.name for one in resource.blobs()].index(blob.name)
-        return _model(resource.files()[place], None)
+        blobs = resource.blobs()
+        # Files, for what lies beside a model: weights, a description, labels. Without one, weights
+        # in other files would be looked for in this process's current folder.
+        if len(blobs) > 1 or resource.paths or b"location" in (content := bytes(blob.data)):
+            content = resource.files()[[one.name for one in blobs].index(blob.name)]
+        return _model(content)
     except FFIError as exc:
         return Unfit(exc.message)
 
@@ -102,39 +102,30 @@ class Shipped:
                 if found is None:
                     file = resources.files("vaccel") / "data" / "models" / f"{task}.onnx"
                     with resources.as_file(file) as path:
-                        found = self._models[task] = _model(path, None)
+                        found = self._models[task] = _model(path)
         return found
 
 
-def _model(path: Path | None, content: bytes | None) -> ImageModel:
-    """From a file, or from memory. InvalidArgument: not a model, or not one for pictures."""
-    ort = import_engine("onnxruntime", "onnx")
-    size = path.stat().st_size if path else len(content or b"")
+def _model(source: Path | bytes) -> ImageModel:
+    """From a file, or from its content. InvalidArgument: not a model, or not one for pictures."""
+    ort = import_engine(onnx_models.ENGINE, "onnx")
+    options = onnx_models.options(ort)
+    path = source if isinstance(source, Path) else None
+    if (path.stat().st_size if path else len(source)) < _SMALL:
+        options.intra_op_num_threads = 1
     try:
-        engine = ort.InferenceSession(
-            str(path) if path else content,
-            _options(ort, size),
-            providers=["CPUExecutionProvider"],
-        )
-    except Exception as exc:
-        raise InvalidArgument(f"not a model that can be loaded: {_reason(exc)}") from exc
-    if len(engine.get_inputs()) != 1:
-        names = ", ".join(one.name for one in engine.get_inputs()) or "none"
-        raise InvalidArgument(f"expected a model with one input, for the picture, found {names}")
-    metadata: Mapping[str, str] = engine.get_modelmeta().custom_metadata_map
+        content = str(path) if path else source
+        engine = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # of many classes without a base of their own
+        reason = onnx_models.reason(exc)
+        raise InvalidArgument(f"not a model that can be loaded: {reason}") from exc
     given = [_signature(one) for one in engine.get_inputs()]
+    if len(given) != 1:
+        names = ", ".join(name for name, _, _ in given) or "none"
+        raise InvalidArgument(f"expected a model with one input, for the picture, found {names}")
     made = [_signature(one) for one in engine.get_outputs()]
+    metadata: Mapping[str, str] = engine.get_modelmeta().custom_metadata_map
     return ImageModel(engine, describe(path, metadata, given, made))
-
-
-def _options(ort: Any, size: int) -> Any:
-    options = ort.SessionOptions()
-    cores = len(os.sched_getaffinity(0))
-    options.intra_op_num_threads = 1 if size < _SMALL else min(cores, _MOST_THREADS)
-    # Threads that wait for work in a loop take the processor from the agent's other clients.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # what goes wrong is raised; nothing is printed
-    return options
 
 
 def _signature(one: Any) -> tuple[str, tuple[int | None, ...], Any]:
@@ -143,8 +134,3 @@ def _signature(one: Any) -> tuple[str, tuple[int | None, ...], Any]:
     if one.type not in _DTYPES:
         raise InvalidArgument(f"expected tensors of numbers, found {one.name}: {one.type}")
     return one.name, shape, np.dtype(_DTYPES[one.type])
-
-
-def _reason(exc: Exception) -> str:
-    """The engine's words, without the codes it puts before them."""
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", inputs.one_line(exc))

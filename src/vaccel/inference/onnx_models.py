@@ -17,14 +17,17 @@ import numpy as np
 
 from vaccel.error import FFIError, InvalidArgument
 from vaccel.inference import inputs
-from vaccel.inference.inputs import Signature, Wanted
+from vaccel.inference.inputs import Wanted
 from vaccel.inference.loaded import ModelPlugin, import_engine
+from vaccel.inference.named import NamedSignature
 from vaccel.inference.strings import packed, strings
 from vaccel.ops.catalog import Operations
 from vaccel.ops.onnx import Tensor, TensorType
 
 if TYPE_CHECKING:
-    from vaccel.resource import Resource
+    from pathlib import Path
+
+    from vaccel.resource import Blob, Resource
     from vaccel.session import Session
 
 ENGINE = "onnxruntime"
@@ -51,33 +54,42 @@ def register(plugin: ModelPlugin[OnnxModel]) -> None:
 
 def open_model(resource: Resource) -> OnnxModel:
     """The model of a resource; InvalidArgument: the file is none, or needs what is not there."""
+    return open_blob(resource, inputs.model_file(resource, SUFFIXES), "onnx")
+
+
+def open_blob(resource: Resource, blob: Blob, framework: str) -> OnnxModel:
+    """The model in one of the resource's files; errors name the operations of `framework`."""
     ort = import_engine(ENGINE, "onnx")
-    blob = inputs.model_file(resource, SUFFIXES)
     content: Any = bytes(blob.data)  # onnxruntime takes nothing else from memory
     if b"location" in content:
         # Weights in other files. From memory they would be looked for in this process's current
         # folder, which is not for models to read; a file's are looked for in its own.
-        content = str(_file(resource, blob.name))
+        content = str(file_of(resource, blob))
+    load = f"{framework}_model_load"
     try:
         engine = ort.InferenceSession(content, options(ort), providers=["CPUExecutionProvider"])
+        return OnnxModel(ort, engine, f"{framework}_model_run")
+    except InvalidArgument as exc:
+        raise inputs.not_a_model(load, resource, blob, exc.message) from None
     except Exception as exc:  # of many classes without a base of their own
-        raise inputs.not_a_model("onnx_model_load", resource, blob, reason(exc)) from exc
-    return OnnxModel(ort, engine)
+        raise inputs.not_a_model(load, resource, blob, reason(exc)) from exc
 
 
 class OnnxModel:
     """A model in memory. Threads may run it at once: onnxruntime keeps no state of a run."""
 
-    def __init__(self, ort: Any, engine: Any) -> None:
+    def __init__(self, ort: Any, engine: Any, operation: str = "onnx_model_run") -> None:
         self._ort = ort
         self._engine = engine
         given = [(one, False) for one in engine.get_inputs()]
         given += [(one, True) for one in engine.get_overridable_initializers()]
-        self._signature = Signature(
-            "onnx_model_run", [_wanted(one, optional) for one, optional in given]
+        self.signature = NamedSignature(
+            operation, [_wanted(one, optional) for one, optional in given]
         )
-        self._wanted = {one.name: one for one in self._signature.wanted}
+        self._operation = operation
+        self.inputs = tuple(self.signature.by_name)
         self._outputs = {one.name: one.type for one in engine.get_outputs()}
+        self.outputs = tuple(self._outputs)
 
     def run(self, tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
         """The outputs `names`, or all; inputs by name, or by place if none has a name."""
@@ -87,43 +99,27 @@ class OnnxModel:
             if name not in self._outputs:
                 known = ", ".join(self._outputs)
                 raise InvalidArgument(
-                    f"onnx_model_run: out_names: expected names of {known}, found {name!r}"
+                    f"{self._operation}: out_names: expected names of {known}, found {name!r}"
                 )
             if self._outputs[name] not in _TYPES:
                 raise InvalidArgument(
-                    f"onnx_model_run: output {name} is {self._outputs[name]}, and only tensors "
-                    f"can be returned: name the others in out_names"
+                    f"{self._operation}: output {name} is {self._outputs[name]}, and only "
+                    f"tensors can be returned: name the others in out_names"
                 )
         try:
             found = self._call(names, feeds)
         except FFIError:
             raise
         except Exception as exc:  # as in open_model
-            raise self._signature.failed(_Reason(reason(exc))) from exc
+            raise self.signature.failed(_Reason(reason(exc))) from exc
         taken = [tensor.as_memoryview() for tensor in tensors]
         return [_output(name, one, taken) for name, one in zip(names, found, strict=True)]
 
     def _feeds(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         if not any(tensor.name for tensor in tensors):
-            self._signature.check(tensors)
-            return dict(zip(self._wanted, tensors, strict=False))
-        feeds: dict[str, Tensor] = {}
-        for i, tensor in enumerate(tensors):
-            wanted = self._wanted.get(tensor.name)
-            place = f"in_tensors[{i}]: expected "
-            if wanted is None:
-                found = repr(tensor.name) if tensor.name else "one without a name"
-                raise self._signature.refused(f"{place}the name of an input, found {found}")
-            if tensor.name in feeds:
-                raise self._signature.refused(f"{place}each name once, found {tensor.name} again")
-            if not wanted.takes(tensor):
-                found = f"{inputs.element_type(tensor)} {tensor.dims}"
-                raise self._signature.refused(f"{place}{wanted}, found {found}")
-            feeds[tensor.name] = tensor
-        missing = [n for n, one in self._wanted.items() if not one.optional and n not in feeds]
-        if missing:
-            raise self._signature.refused(f"in_tensors: expected also {', '.join(missing)}")
-        return feeds
+            self.signature.check(tensors)
+            return dict(zip(self.signature.by_name, tensors, strict=False))
+        return self.signature.arrange([one.name for one in tensors], tensors)
 
     def _call(self, names: list[str], feeds: dict[str, Tensor]) -> list[Any]:
         """OrtValues; numpy arrays where an input has strings, as OrtValues are not made of them."""
@@ -161,24 +157,33 @@ class _Reason(Exception):
     """An engine's error in fewer words."""
 
 
-def _file(resource: Resource, name: str) -> Any:
-    places = [blob.name for blob in resource.blobs()]
-    return resource.files()[places.index(name)]
+def file_of(resource: Resource, blob: Blob) -> Path:
+    """Where one of the resource's blobs is a file."""
+    places = [one.name for one in resource.blobs()]
+    return resource.files()[places.index(blob.name)]
 
 
 def _wanted(one: Any, optional: bool) -> Wanted:
     kind = _TYPES.get(one.type)
     if kind is None:
         raise InvalidArgument(
-            f"onnx_model_load: expected inputs that are tensors of types that onnx.TensorType "
-            f"has, found {one.name}: {one.type}"
+            f"expected inputs that are tensors of the types in onnx.TensorType, "
+            f"found {one.name}: {one.type}"
         )
     shape = tuple(extent if isinstance(extent, int) else None for extent in one.shape)
     return Wanted(one.name, kind.dtype if kind.numeric else kind.name, shape, optional)
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    return strings(tensor) if tensor.data_type is TensorType.STRING else _aligned(tensor.as_numpy())
+    if tensor.data_type is not TensorType.STRING:
+        return _aligned(tensor.as_numpy())
+    found = strings(tensor)
+    try:
+        # onnxruntime would take the str() of bytes.
+        found.flat = [one.decode() for one in found.flat]
+    except UnicodeDecodeError as exc:
+        raise InvalidArgument(f"onnx_model_run: expected strings in UTF-8, found {exc}") from None
+    return found
 
 
 def _aligned(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

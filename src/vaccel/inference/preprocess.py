@@ -57,6 +57,9 @@ class Transform:
         before the largest is taken.
         """
         if grid.ndim == 2:
+            worst = int(grid.min()) if grid.min() < 0 else int(grid.max())
+            if not 0 <= worst <= 255:
+                raise InvalidArgument(f"model: expected classes from 0 to 255, found {worst}")
             rows, columns = (near for near, _, _ in self._samples(grid.shape))
             return grid[rows[:, None], columns].astype(np.uint8)
         if len(grid) > 256:
@@ -111,7 +114,8 @@ def _fit(picture: Image, description: Description) -> tuple[Image, Transform]:
     width, height = picture.size
     here = (height, width)
     size, there = _sizes(here, description)
-    top, left = ((there[0] - size[0]) // 2, (there[1] - size[1]) // 2)
+    # Of an odd rest the larger half lies right and below, of margins and of what is cut off.
+    top, left = (int((there[axis] - size[axis]) / 2) for axis in (0, 1))
     scale = (size[1] / width, size[0] / height)
     transform = Transform(here, there, scale, (left, top))
     if here == size == there:

@@ -7,7 +7,7 @@ first pixel lies at 0.5. They may lie outside of the input. All numbers are fini
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,4 +64,4 @@ class Depth:
     depth: F32s
 
 
-Result = Union[Scores, Boxes, Mask, Keypoints, Depth]
+Result = Scores | Boxes | Mask | Keypoints | Depth

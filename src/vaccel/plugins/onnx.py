@@ -1,6 +1,6 @@
-"""onnx: pictures through ONNX models on onnxruntime, on the CPU.
+"""onnx: ONNX models on onnxruntime, on the CPU: for pictures, and with tensors of any kind.
 
-The model is the last MODEL resource registered with the session that is made for the operation. A
+An image operation uses the last MODEL resource registered with the session that is made for it. A
 session without MODEL resources gets the small models that come with vaccel: they know drawn shapes
 and stick figures.
 
@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vaccel.error import FFIError, InvalidArgument, from_errno
+from vaccel.inference import onnx_models
 from vaccel.inference.annotations import Annotations
 from vaccel.inference.found import Found
 from vaccel.inference.image_models import ImageModel, Shipped, Unfit, open_resource
-from vaccel.inference.loaded import Loaded, import_engine
+from vaccel.inference.loaded import Loaded, ModelPlugin
+from vaccel.inference.onnx_models import OnnxModel
 from vaccel.inference.pictures import decode, pillow
 from vaccel.ops.catalog import Operations
-from vaccel.plugin import Plugin, PluginType
+from vaccel.plugin import PluginType
 from vaccel.resource import ResourceType
 
 if TYPE_CHECKING:
@@ -35,19 +37,23 @@ I32s = npt.NDArray[np.int32]
 U8s = npt.NDArray[np.uint8]
 
 
-class OnnxPlugin(Plugin):
+class OnnxPlugin(ModelPlugin[OnnxModel]):
     """Models by resource, those of the package, and the annotated pictures of each session."""
 
     def __init__(self) -> None:
         super().__init__(
-            "onnx", PluginType.CPU, summary="pictures through ONNX models, on onnxruntime"
+            "onnx",
+            PluginType.CPU,
+            onnx_models.open_model,
+            engine=onnx_models.ENGINE,
+            summary="pictures and tensors through ONNX models, on onnxruntime",
         )
         self.image_models: Loaded[ImageModel | Unfit] = Loaded(open_resource, "an image operation")
         self.shipped = Shipped()
         self.annotations = Annotations()
 
     def start(self, config: Config) -> None:
-        import_engine("onnxruntime", self.name)
+        super().start(config)
         pillow()
 
     def find_in(self, image: memoryview, session: Session, task: str, operation: str) -> Found:
@@ -83,19 +89,23 @@ class OnnxPlugin(Plugin):
         return self.shipped.get(task)
 
     def unregister(self, session: Session, resource: Resource) -> None:
+        super().unregister(session, resource)
         self.image_models.unload(session, resource)
 
     def close_session(self, session: Session) -> None:
+        super().close_session(session)
         self.image_models.close_session(session)
         self.annotations.drop(session)
 
     def disown(self) -> None:
+        super().disown()
         self.image_models.reset()
         self.shipped.reset()
         self.annotations.reset()
 
 
 plugin = OnnxPlugin()
+onnx_models.register(plugin)
 
 
 @plugin.kernel(Operations.classify)

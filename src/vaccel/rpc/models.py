@@ -70,11 +70,10 @@ def _to_field(owner: Any, name: str, value: Any, contents: Contents) -> Any:
     if isinstance(value, tf.Status):
         status = message("vaccel.Status")
         return status(code=value.code, message=value.message)
-    if not isinstance(value, list):
+    of = owner.DESCRIPTOR.fields_by_name[name].message_type
+    if of is None:
         return value
-    if value and isinstance(value[0], str):
-        return value
-    cls = message(owner.DESCRIPTOR.fields_by_name[name].message_type.full_name)
+    cls = message(of.full_name)
     if cls.DESCRIPTOR.name == "Node":
         return [cls(name=node.name, id=node.id) for node in value]
     return [_tensor(cls, tensor, contents) for tensor in value]

@@ -12,6 +12,7 @@ from vaccel.rpc.content import SMALL, UPLOADS, Content, FileContent, MemoryConte
 from vaccel.rpc.link import Link
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT
 from vaccel.rpc.upload import Piece, fetch, upload
+from vaccel.sources.names import flat
 
 if TYPE_CHECKING:
     from vaccel.resource import Blob, Resource
@@ -44,10 +45,13 @@ def register(
                 f"vAccel 0.8, which takes at most {DEFAULT_LIMIT} in one message; "
                 "use an agent of this package"
             )
-        for blob in blobs:
+        names = [blob.name for blob in blobs]
+        if not link.features & UPLOADS:  # an agent of 0.8 has no folders in names
+            names = flat(names)
+        for name, blob in zip(names, blobs, strict=True):
             request.blobs.add(
                 type=int(blob.type),
-                name=blob.name,
+                name=name,
                 data=contents.put(blob.data, blob.data.nbytes),
                 size=blob.data.nbytes,
             )

@@ -1,13 +1,34 @@
-"""A folder as a resource: the regular files below it."""
+"""Paths as resources: files, and folders that stand for the regular files below them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vaccel.error import InvalidArgument, NotFound, PermissionDenied, ResourceExhausted
-from vaccel.sources.names import MAX_FILES, check_name
+from vaccel.sources.names import MAX_FILES, check_name, unique
+
+
+def files_of(paths: Any) -> list[tuple[str, Path]]:
+    """Name and path of each file that one path, or a sequence of paths, stands for.
+
+    Two of one name, which go to one folder elsewhere, get different ones. A path to nothing counts
+    as a file: it may come to be. InvalidArgument for no path at all.
+    """
+    listed: Sequence[Any] = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    try:
+        given = [Path(path) for path in listed if str(path)]
+    except TypeError:
+        given = []
+    if not given or len(given) != len(listed):
+        raise InvalidArgument(f"Resource: paths: expected one path or more, found {paths!r:.80}")
+    found: list[tuple[str, Path]] = []
+    for path in given:
+        found += files_below(path) if path.is_dir() else [(path.name, path)]
+    names = unique([name for name, _ in found])
+    return [(name, path) for name, (_, path) in zip(names, found, strict=True)]
 
 
 def files_below(folder: Path) -> list[tuple[str, Path]]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from vaccel.error import InvalidArgument, NotFound, ResourceExhausted
-from vaccel.resource import BlobType, ResourceType, check_name
+from vaccel.resource import BlobType, ResourceType
 from vaccel.rpc.content import NONCE_SIZE, FileContent, proof
 from vaccel.session import Session
+from vaccel.sources.names import check_names
 from vaccel.uploads.store import Store, Stored
 from vaccel.uploads.uploaded import Piece, Uploaded
 
@@ -31,7 +32,6 @@ class Offered:
         self.size: int = blob.size
         self.key: bytes = blob.key
         self.type = blob_type(blob.type)
-        check_name(self.name)
 
 
 def check_offer(type: int, blobs: Sequence[Offered]) -> ResourceType:
@@ -39,9 +39,7 @@ def check_offer(type: int, blobs: Sequence[Offered]) -> ResourceType:
         raise InvalidArgument(
             f"OfferResource: blobs: expected 1 to {MAX_BLOBS}, found {len(blobs)}"
         )
-    names = [blob.name for blob in blobs]
-    if len(set(names)) < len(names):
-        raise InvalidArgument(f"OfferResource: expected distinct names, found {names!r:.200}")
+    check_names(blob.name for blob in blobs)
     try:
         return ResourceType(type)
     except ValueError:

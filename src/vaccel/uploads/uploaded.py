@@ -12,6 +12,7 @@ from typing import NamedTuple
 from vaccel.error import InvalidArgument
 from vaccel.resource import Blob, BlobType, Resource, ResourceType
 from vaccel.rpc.content import Content, FileContent, MemoryContent
+from vaccel.sources.trees import place
 from vaccel.uploads.store import Store, Stored
 
 
@@ -55,7 +56,7 @@ class Uploaded(Resource):
             self._check_open()
             if not self._files:
                 folder = self.rundir()
-                self._files = [_link(p.stored.path, folder / p.name) for p in self._pieces]
+                self._files = [_link(p.stored.path, place(folder, p.name)) for p in self._pieces]
             return list(self._files)
 
     def rundir(self) -> Path:

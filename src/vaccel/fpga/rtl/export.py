@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...error import InvalidArgument, NotFound
+from ...error import DeviceError, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
@@ -26,6 +26,8 @@ KERNELS = {
     "mmult": ("mmult", "MatrixMultiply"),
 }
 """Module and class of each kernel's component."""
+
+_ERROR_LINES = 3  # what Yosys says last, without the traceback before it
 
 
 def component(kernel: str, **sizes: int) -> Component:
@@ -75,8 +77,18 @@ def _convert(language: str, component: Component, name: str, **options: Any) -> 
         # The Yosys that came with Amaranth: the system's may be too old, and would say otherwise.
         os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     _require("amaranth")
+    from amaranth.back.verilog import YosysError
+
     back = importlib.import_module(f"amaranth.back.{language}")
-    return str(back.convert(component, name, ports=_ports(component), emit_src=False, **options))
+    try:
+        text = back.convert(component, name, ports=_ports(component), emit_src=False, **options)
+    except YosysError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise DeviceError(
+            f"Yosys cannot write {name} as {language}: {' '.join(lines[-_ERROR_LINES:])} "
+            "(if it needs a cache folder that can be written to: set XDG_CACHE_HOME)"
+        ) from error
+    return str(text)
 
 
 def _ports(component: Component) -> dict[str, tuple[Any, None]]:

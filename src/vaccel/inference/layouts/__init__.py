@@ -1,0 +1,104 @@
+"""The outputs of image models → results: FORMATS has a row for each layout that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from vaccel.error import InvalidArgument
+from vaccel.inference.layouts import classify, depth, detect, pose, segment
+from vaccel.inference.layouts.formats import (
+    THRESHOLDS,
+    Array,
+    Format,
+    Output,
+    listed,
+    threshold,
+    unsettled,
+)
+from vaccel.inference.results import Result
+
+if TYPE_CHECKING:
+    from vaccel.inference.description import Description
+
+__all__ = [
+    "FORMATS",
+    "THRESHOLDS",
+    "Output",
+    "decode",
+    "guess",
+    "settle",
+    "threshold",
+    "unsettled",
+]
+
+FORMATS: dict[str, Format] = {
+    row.key: row for module in (classify, detect, segment, pose, depth) for row in module.FORMATS
+}
+"""Every layout by its key, the description's output_format."""
+
+
+def decode(
+    description: Description,
+    outputs: Mapping[str, Array],
+    size: tuple[int, int] | None = None,
+) -> Result:
+    """The result in a model's outputs, by name.
+
+    `size` is the height and width of the input that it was run on, needed only where the
+    description leaves it open. InvalidArgument: the outputs do not fit the layout, or hold NaN,
+    infinity or scores that are none; several layouts fit; the error says what would settle it.
+    """
+    made = [Output(name, values.shape, values.dtype) for name, values in outputs.items()]
+    key = description.output_format or guess(description, made)
+    row = _row(key, description.task)
+    arrays = [outputs[name] for name in row.bind(made, description)]
+    result: Result = row.read(description, size or description.model_size, *arrays)
+    return result
+
+
+def guess(description: Description, outputs: Sequence[Output]) -> str:
+    """The key of the layout that `outputs` have, going by shapes and names.
+
+    Of the layouts that fit, those count that account for most of the outputs. InvalidArgument: none
+    fits, or several do.
+    """
+    rows = [row for row in FORMATS.values() if row.task == description.task and row.guessed]
+    fitting = [row for row in rows if row.fits(outputs, description)]
+    most = max((len(row.roles) for row in fitting), default=0)
+    best = [row.key for row in fitting if len(row.roles) == most]
+    if not best:
+        raise InvalidArgument(
+            f"model: expected outputs to {description.task} with "
+            f"{_known(description)}: {'; '.join(f'{row.key} {row.shapes}' for row in rows)}; "
+            f"found {listed(outputs)}"
+        )
+    if len(best) > 1:
+        raise unsettled("output_format", f"{listed(outputs)} fit {' and '.join(best)}", best[0])
+    return best[0]
+
+
+def settle(description: Description, declared: Sequence[Output]) -> str | None:
+    """The layout's key, so far as the `declared` outputs tell; None: only those made will.
+
+    InvalidArgument: as for `guess`, or the key that the description has is none of its task.
+    """
+    if description.output_format is not None:
+        return _row(description.output_format, description.task).key
+    if any(None in one.shape for one in declared):
+        return None
+    return guess(description, declared)
+
+
+def _known(description: Description) -> str:
+    return f"{len(description.names)} names" if description.names else "any number of names"
+
+
+def _row(key: str, task: str) -> Format:
+    row = FORMATS.get(key)
+    if row is None or row.task != task:
+        keys = [row.key for row in FORMATS.values() if row.task == task]
+        raise InvalidArgument(
+            f"model: output_format: expected one of {', '.join(keys)} to {task}, found {key!r}"
+        )
+    return row

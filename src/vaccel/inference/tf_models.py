@@ -1,0 +1,333 @@
+"""TensorFlow SavedModels and frozen graphs, run without TensorFlow: by OpenVINO on the CPU.
+
+Inputs are used where they lie, strings and unaligned memory aside; outputs are copied out of
+OpenVINO's memory, which the next call overwrites.
+
+OpenVINO computes with 32 bits: it rounds doubles to floats, and cuts longer integers off, so inputs
+that do not fit are refused.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vaccel.error import FFIError, InvalidArgument, PluginError
+from vaccel.inference import inputs, onnx_models, savedmodel
+from vaccel.inference.inputs import Wanted
+from vaccel.inference.loaded import import_engine
+from vaccel.inference.named import NamedSignature
+from vaccel.inference.onnx_models import OnnxModel, file_of
+from vaccel.inference.strings import packed, strings
+from vaccel.ops import onnx
+from vaccel.ops.tf import Node, Tensor, TensorType
+
+if TYPE_CHECKING:
+    from vaccel.resource import Blob, Resource
+
+ENGINE = "openvino"
+SUFFIXES = (".pb",)
+
+# The default computes in bfloat16 where the processor can.
+_CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
+
+_Array = np.ndarray[Any, Any]
+
+
+def open_model(resource: Resource) -> GraphModel | ConvertedModel:
+    """The model of a resource: on OpenVINO, or an `.onnx` file in it on onnxruntime.
+
+    InvalidArgument: it holds neither. PluginError: what would run it is not installed.
+    """
+    converted = [one for one in resource.blobs() if one.name.lower().endswith(".onnx")]
+    try:
+        if any(one.name.lower().endswith(SUFFIXES) for one in resource.blobs()) or not converted:
+            return _open(resource, import_engine(ENGINE, ENGINE))
+    except PluginError:
+        if not converted:
+            raise
+    return ConvertedModel(onnx_models.open_blob(resource, converted[0], "tf"))
+
+
+def _open(resource: Resource, openvino: Any) -> GraphModel:
+    blob = _model_file(resource)
+    try:
+        if _is_saved(blob):
+            signatures = savedmodel.signatures(blob.data)
+            place = file_of(resource, blob).parent
+        else:
+            savedmodel.check_graph(blob.data)  # OpenVINO prints what it finds in other files
+            signatures, place = {}, file_of(resource, blob)
+        # Of OpenVINO's front ends this one alone, as others take the same files for their own.
+        reader = import_engine("openvino.frontend", ENGINE).FrontEndManager()
+        front = reader.load_by_framework("tf")
+        return GraphModel(openvino, front.convert(front.load(str(place))), signatures)
+    except FFIError as exc:
+        raise inputs.not_a_model("tf_model_load", resource, blob, exc.message) from None
+    except Exception as exc:  # of many classes without a base of their own
+        raise inputs.not_a_model("tf_model_load", resource, blob, _reason(exc)) from exc
+
+
+def _is_saved(blob: Blob) -> bool:
+    return blob.name.rpartition("/")[2] == savedmodel.FILE
+
+
+def _model_file(resource: Resource) -> Blob:
+    saved = [blob for blob in resource.blobs() if _is_saved(blob)]
+    return saved[0] if len(saved) == 1 else inputs.model_file(resource, SUFFIXES)
+
+
+class GraphModel:
+    """A graph in memory. Threads may run it at once."""
+
+    def __init__(
+        self, openvino: Any, graph: Any, signatures: dict[str, savedmodel.Names] | None = None
+    ) -> None:
+        self._openvino = openvino
+        self._graph = graph
+        self._changing = threading.Lock()
+        names = _signature_of(graph, signatures or {})
+        self._given = _aliases(graph.inputs, names.inputs)
+        self._made = _aliases(graph.outputs, names.outputs)
+        wanted = [_wanted(port, names.inputs) for port in graph.inputs]
+        self._signature = NamedSignature("tf_model_run", wanted)
+        self._compiled = self._compile()
+
+    def _compile(self) -> _Compiled:
+        return _Compiled(self._openvino.Core().compile_model(self._graph, "CPU", _CONFIG))
+
+    def run(
+        self, in_nodes: Sequence[Node], tensors: Sequence[Tensor], out_nodes: Sequence[Node]
+    ) -> list[Tensor]:
+        """A tensor for each of `out_nodes`, any nodes of the graph; all outputs if there are none.
+
+        A node is called as in the graph, or by the name that the SavedModel's signature has for it.
+        """
+        _check_counts(self._signature, in_nodes, tensors)
+        order = list(self._signature.by_name)
+        names = [
+            order[self._given[key]] if key in self._given else _named(node)
+            for node, key in ((node, _key(node, self._given)) for node in in_nodes)
+        ]
+        given = self._signature.arrange(names, tensors)
+        places = [self._place(node) for node in out_nodes]
+        compiled = self._compiled
+        values = [
+            self._value(given[name], kind) for name, kind in zip(order, compiled.types, strict=True)
+        ]
+        try:
+            return compiled.run(values, places or range(len(set(self._made.values()))))
+        except FFIError:
+            raise
+        except Exception as exc:  # as in _open
+            raise self._signature.failed(_Reason(_reason(exc))) from exc
+
+    def _place(self, node: Node) -> int:
+        """Which output `node` is; one inside the graph becomes an output, too."""
+        key = _key(node, self._made)
+        if key not in self._made:
+            with self._changing:
+                if key not in self._made:
+                    self._add(key, node)
+        return self._made[key]
+
+    def _add(self, key: str, node: Node) -> None:
+        place = len(self._graph.outputs)
+        try:
+            self._graph.add_outputs(key)
+            self._compiled = self._compile()
+        except Exception:
+            known = ", ".join(self._made)
+            raise InvalidArgument(
+                f"tf_model_run: out_nodes: expected nodes of the graph, such as its outputs "
+                f"{known}; found {node.name}:{node.id}"
+            ) from None
+        self._made[key] = place
+
+    def _value(self, tensor: Tensor, kind: Any) -> Any:
+        if tensor.data_type is TensorType.STRING:
+            return self._openvino.Tensor(_texts(tensor))
+        if tensor.data_type.numeric:
+            array = tensor.as_numpy()
+            _check_range(array)
+        else:
+            size = tensor.data_type.dtype.itemsize  # type: ignore[union-attr]
+            array = np.ndarray(tensor.shape, f"<u{size}", tensor.as_memoryview())
+        array = np.require(array, requirements=["C", "A"])  # kernels load whole elements
+        return self._openvino.Tensor(array, array.shape, kind)
+
+
+class ConvertedModel:
+    """A model that was converted to ONNX, under the names of the graph that it was made from."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self._model = model
+        self._given = {name: name for name in model.inputs}
+        self._made = {name: name for name in model.outputs}
+
+    def run(
+        self, in_nodes: Sequence[Node], tensors: Sequence[Tensor], out_nodes: Sequence[Node]
+    ) -> list[Tensor]:
+        _check_counts(self._model.signature, in_nodes, tensors)
+        given = [
+            _to_onnx(tensor, _key(node, self._given))
+            for node, tensor in zip(in_nodes, tensors, strict=True)
+        ]
+        found = self._model.run(given, [_key(node, self._made) for node in out_nodes])
+        return [_from_onnx(one) for one in found]
+
+
+class _Compiled:
+    """A graph as OpenVINO runs it. A request serves one call at a time, so there are several."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._idle: collections.deque[Any] = collections.deque(maxlen=os.cpu_count() or 1)
+        self.types = [port.element_type for port in compiled.inputs]
+
+    def run(self, values: Sequence[Any], places: Sequence[int]) -> list[Tensor]:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        for place, value in enumerate(values):
+            request.set_input_tensor(place, value)
+        request.infer()
+        found = [_output(request.get_output_tensor(place)) for place in places]
+        self._idle.append(request)  # one that failed is not used again
+        return found
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+def _named(node: Node) -> str:
+    return f"{node.name}:{node.id}"
+
+
+def _key(node: Node, known: dict[str, Any]) -> str:
+    """`NAME:ID`, or NAME alone for what has no more than one tensor."""
+    return node.name if node.id == 0 and node.name in known else _named(node)
+
+
+def _signature_of(graph: Any, signatures: dict[str, savedmodel.Names]) -> savedmodel.Names:
+    """The signature that OpenVINO has read: the one with the graph's names."""
+    given, made = (
+        {name for port in ports for name in port.get_names()}
+        for ports in (graph.inputs, graph.outputs)
+    )
+    fitting = [
+        one for one in signatures.values() if set(one.inputs) == given and set(one.outputs) == made
+    ]
+    return signatures.get("serving_default", fitting[0]) if fitting else savedmodel.Names()
+
+
+def _aliases(ports: Sequence[Any], names: dict[str, str]) -> dict[str, int]:
+    """All the names of each port."""
+    aliases = {}
+    for place, port in enumerate(ports):
+        for name in sorted(port.get_names()):
+            aliases[name] = place
+            if name in names:
+                aliases[names[name]] = place
+    return aliases
+
+
+def _wanted(port: Any, names: dict[str, str]) -> Wanted:
+    name = min(port.get_names(), default=port.get_node().get_friendly_name())
+    kind, shape = port.element_type, port.partial_shape
+    opaque = {"string": "STRING", "bf16": "BFLOAT16"}.get(kind.get_type_name())
+    extents = (
+        tuple(None if extent.is_dynamic else extent.get_length() for extent in shape)
+        if shape.rank.is_static
+        else None
+    )
+    type = opaque or (None if kind.is_dynamic() else np.dtype(kind.to_dtype()))
+    return Wanted(names.get(name, name), type, extents)
+
+
+def _check_counts(
+    signature: NamedSignature, in_nodes: Sequence[Node], tensors: Sequence[Tensor]
+) -> None:
+    if len(in_nodes) != len(tensors):
+        raise signature.refused(
+            f"in_tensors: expected {len(in_nodes)} tensors, one for each of in_nodes, "
+            f"found {len(tensors)}"
+        )
+
+
+# -- values ------------------------------------------------------------------------------------
+
+
+def _check_range(array: _Array) -> None:
+    """OpenVINO would cut off the upper bits of integers."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize >= 4 and array.dtype != np.int32:
+        least, most = (array.min(), array.max()) if array.size else (0, 0)
+        if least < -(2**31) or most >= 2**31:
+            raise InvalidArgument(
+                f"tf_model_run: in_tensors: expected {array.dtype.name} from -2³¹ to 2³¹ - 1, as "
+                f"OpenVINO computes with 32 bits, found {least} to {most}"
+            )
+
+
+def _texts(tensor: Tensor) -> _Array:
+    try:
+        texts = [one.decode() for one in strings(tensor).flat]
+    except UnicodeDecodeError as exc:
+        raise InvalidArgument(f"tf_model_run: expected strings in UTF-8, found {exc}") from None
+    return np.array(texts, str).reshape(tensor.shape)
+
+
+def _output(value: Any) -> Tensor:
+    kind = value.element_type.get_type_name()
+    shape = tuple(value.shape)
+    if kind == "string":
+        return Tensor(shape, TensorType.STRING, packed(value.str_data))
+    if kind == "bf16":
+        return Tensor(shape, TensorType.BFLOAT16, value.data.tobytes())
+    return Tensor.from_numpy(value.data.copy())
+
+
+def _to_onnx(tensor: Tensor, name: str) -> onnx.Tensor:
+    if tensor.data_type.numeric:
+        return onnx.Tensor.from_numpy(tensor.as_numpy(), name)
+    kind = onnx.TensorType.__members__.get(tensor.data_type.name)
+    if kind is None:
+        raise InvalidArgument(f"tf_model_run: ONNX has no tensors of {tensor.data_type.name}")
+    return onnx.Tensor(tensor.shape, kind, tensor.as_memoryview(), name)
+
+
+def _from_onnx(tensor: onnx.Tensor) -> Tensor:
+    if tensor.data_type.numeric:
+        return Tensor.from_numpy(tensor.as_numpy())
+    kind = TensorType.__members__.get(tensor.data_type.name)
+    if kind is None:
+        raise InvalidArgument(f"tf_model_run: TensorFlow has no {tensor.data_type.name}")
+    return Tensor(tensor.shape, kind, tensor.as_memoryview())
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+
+class _Reason(Exception):
+    """An engine's error in fewer words."""
+
+
+def _reason(exc: Exception) -> str:
+    """What OpenVINO says, without the places in its source."""
+    text = str(exc)
+    lacking = re.search(r"No conversion rule found for operations: (.*)", text)
+    if lacking:
+        return f"it needs operations that OpenVINO lacks: {lacking[1].strip()}"
+    lines = [
+        line
+        for line in text.splitlines()
+        if not re.match(r"Exception from |Check '|FrontEnd API failed|Summary:|To facilitate", line)
+    ]
+    return inputs.one_line(_Reason("\n".join(lines)))
