@@ -148,5 +148,5 @@ def test_without_a_cache_folder_for_yosys_its_error_tells_what_to_set(
     monkeypatch.delenv("AMARANTH_USE_YOSYS", raising=False)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(DeviceError, match=r"Yosys cannot write stage.* cache .*set XDG_CACHE_HOME"):
-        export.verilog(Chain(), "chain")
+    with pytest.raises(DeviceError, match=r"Yosys cannot write reg.* cache .*set XDG_CACHE_HOME"):
+        export.verilog(Register(), "reg")

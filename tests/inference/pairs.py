@@ -14,9 +14,8 @@ from vaccel.agent import Agent
 
 @contextlib.contextmanager
 def pair(plugin: str) -> Iterator[tuple[Session, Session]]:
-    """A session on the plugin here, and one at an agent that serves it. `plugin`: one of
-    vaccel's, or a module."""
-    vaccel.bootstrap(Config(plugins=plugin if "." in plugin else f"vaccel.plugins.{plugin}"))
+    """A session on the plugin here, and one at an agent that serves it."""
+    vaccel.bootstrap(Config(plugins=f"vaccel.plugins.{plugin}"))
     with Agent("unix://@vaccel-inference") as agent:
         with Session() as here, Session(endpoint=agent.endpoint) as there:
             yield here, there

@@ -22,7 +22,7 @@ MARGIN = 0.02
 Array = np.ndarray[Any, Any]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sessions() -> Iterator[tuple[Session, Session]]:
     with pair("onnx") as both:
         yield both

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import vaccel
-from tests.inference.onnx_plugin import plugin
 from tests.inference.pairs import at_once, model_of, objects, pair
 from vaccel import Config, Resource, ResourceType, Session
 from vaccel.error import FFIError, InvalidArgument, NotFound, PluginError
 from vaccel.inference.onnx_models import open_model
 from vaccel.inference.strings import packed, strings
 from vaccel.ops.onnx import Tensor, TensorType
+from vaccel.plugins.onnx import plugin
 from vaccel.resource import Blob
 
 engine: Any = pytest.importorskip("onnxruntime", reason="the extra vaccel[onnx] is not installed")
@@ -33,7 +33,7 @@ OPSET = 19
 
 @pytest.fixture
 def sessions() -> Iterator[Sessions]:
-    with pair("tests.inference.onnx_plugin") as both:
+    with pair("onnx") as both:
         yield both
 
 
@@ -212,7 +212,7 @@ def test_outputs_are_the_callers_own(sessions: Sessions) -> None:
 
 
 def test_large_tensors_are_not_copied_on_the_way() -> None:
-    with pair("tests.inference.onnx_plugin") as (here, _):
+    with pair("onnx") as (here, _):
         resource = load(here, identity(FLOAT))
         found = run(here, resource, np.zeros((1000, 3), np.float32))
         assert not found[0].flags.owndata  # onnxruntime's own memory
@@ -365,7 +365,7 @@ def test_wrong_strings_are_refused(sessions: Sessions) -> None:
         with pytest.raises(InvalidArgument, match=r"expected the strings of \[2, 3\]"):
             session.onnx_model_run(resource, [Tensor((2, 3), TensorType.STRING, b"123")])
         latin = packed(np.array([["dr\u00fcben".encode("latin-1"), b"", b""]], object))
-        with pytest.raises(InvalidArgument, match="expected strings in UTF-8, found .*0xfc"):
+        with pytest.raises(InvalidArgument, match=r"expected strings in UTF-8, found .*0xfc"):
             session.onnx_model_run(resource, [Tensor((1, 3), TensorType.STRING, latin)])
 
 
@@ -424,7 +424,7 @@ def test_without_the_engine_there_is_the_line_that_installs_it(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     install = r"pip install 'vaccel\[onnx\]'"
     with pytest.raises(FFIError, match=install):
-        vaccel.bootstrap(Config(plugins="tests.inference.onnx_plugin"))
+        vaccel.bootstrap(Config(plugins="vaccel.plugins.onnx"))
     vaccel.bootstrap(Config(plugins="noop"))
     with pytest.raises(PluginError, match=install):
         open_model(Resource.from_buffer(layer(), ResourceType.MODEL))

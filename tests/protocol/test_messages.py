@@ -293,7 +293,9 @@ def test_unknown_fields_are_no_error(value: bytes) -> None:
 def test_every_method_of_the_service_is_listed() -> None:
     assert list(messages.METHODS) == [
         "CreateSession", "UpdateSession", "DestroySession",
-        "RegisterResource", "UnregisterResource", "SyncResource", "ImageClassification",
+        "RegisterResource", "UnregisterResource", "SyncResource",
+        "OfferResource", "PutChunk", "CommitResource", "AbandonResource", "FetchChunk",
+        "ImageClassification",
         "TensorflowModelLoad", "TensorflowModelUnload", "TensorflowModelRun",
         "TensorflowLiteModelLoad", "TensorflowLiteModelUnload", "TensorflowLiteModelRun",
         "TorchModelLoad", "TorchModelRun", "OnnxModelRun", "Genop", "GenopStream", "GetProfiler",
@@ -327,6 +329,8 @@ def test_bulk_leads_to_the_large_bytes_only() -> None:
         "vaccel.tf.ModelRunResponse": {1: "vaccel.tf.Tensor"},
         "vaccel.tflite.ModelRunRequest": {3: "vaccel.tflite.Tensor"},
         "vaccel.tflite.ModelRunResponse": {1: "vaccel.tflite.Tensor"},
+        "vaccel.upload.PutRequest": {5: None},
+        "vaccel.upload.FetchResponse": {2: None},
         "vaccel.torch.ModelRunRequest": {4: "vaccel.torch.Tensor"},
         "vaccel.torch.ModelRunResponse": {1: "vaccel.torch.Tensor"},
     }

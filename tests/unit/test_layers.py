@@ -77,7 +77,7 @@ LAYERS = (
     ("vaccel.sources",),
     ("vaccel.rundir", "vaccel.cache"),
     ("vaccel.config", "vaccel.log", "vaccel.profiling"),
-    ("vaccel.error", "vaccel._version"),
+    ("vaccel.error", "vaccel.deadline", "vaccel._version"),
 )
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 APART = {"vaccel.plugins"}  # whose modules may not import each other either

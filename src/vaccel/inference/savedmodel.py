@@ -6,11 +6,12 @@ A SavedModel names the tensors of its graph twice: by signature (`x`) and in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from vaccel.error import InvalidArgument
+from vaccel.ops.tf import Node
 
 FILE = "saved_model.pb"
 
@@ -43,6 +44,11 @@ def signatures(content: memoryview) -> dict[str, Names]:
                 _tensors(signature, _SIGNATURE_INPUTS), _tensors(signature, _SIGNATURE_OUTPUTS)
             )
     return found
+
+
+def tensor_name(node: Node, known: Container[str]) -> str:
+    """What a graph calls the tensor of `node`: `NAME:ID`; or NAME alone, if that is known."""
+    return node.name if node.id == 0 and node.name in known else f"{node.name}:{node.id}"
 
 
 def check_graph(content: memoryview) -> None:

@@ -34,6 +34,14 @@ def strings(tensor: Tensor[Any]) -> _Array:
     return found.reshape(tensor.shape)
 
 
+def texts(tensor: Tensor[Any]) -> list[str]:
+    """The elements of a STRING tensor as a flat list; InvalidArgument if they are not UTF-8."""
+    try:
+        return [one.decode() for one in strings(tensor).flat]
+    except UnicodeDecodeError as exc:
+        raise InvalidArgument(f"in_tensors: expected strings in UTF-8, found {exc}") from None
+
+
 def packed(array: _Array) -> bytes:
     """The data of a STRING tensor with the elements of `array`: str or bytes."""
     items = [one.encode() if isinstance(one, str) else bytes(one) for one in array.ravel().tolist()]

@@ -20,12 +20,13 @@ import numpy as np
 
 from vaccel.error import FFIError, InvalidArgument, PluginError
 from vaccel.inference import inputs, onnx_models, savedmodel
+from vaccel.inference.converted_models import ConvertedModel
 from vaccel.inference.inputs import Wanted
 from vaccel.inference.loaded import import_engine
 from vaccel.inference.named import NamedSignature
-from vaccel.inference.onnx_models import OnnxModel, file_of
-from vaccel.inference.strings import packed, strings
-from vaccel.ops import onnx
+from vaccel.inference.onnx_models import file_of
+from vaccel.inference.savedmodel import tensor_name
+from vaccel.inference.strings import packed, texts
 from vaccel.ops.tf import Node, Tensor, TensorType
 
 if TYPE_CHECKING:
@@ -97,10 +98,11 @@ class GraphModel:
         self._made = _aliases(graph.outputs, names.outputs)
         wanted = [_wanted(port, names.inputs) for port in graph.inputs]
         self._signature = NamedSignature("tf_model_run", wanted)
-        self._compiled = self._compile()
+        self._outputs = range(len(graph.outputs))
+        self._compiled = self._compile(graph)
 
-    def _compile(self) -> _Compiled:
-        return _Compiled(self._openvino.Core().compile_model(self._graph, "CPU", _CONFIG))
+    def _compile(self, graph: Any) -> _Compiled:
+        return _Compiled(self._openvino.Core().compile_model(graph, "CPU", _CONFIG))
 
     def run(
         self, in_nodes: Sequence[Node], tensors: Sequence[Tensor], out_nodes: Sequence[Node]
@@ -109,11 +111,10 @@ class GraphModel:
 
         A node is called as in the graph, or by the name that the SavedModel's signature has for it.
         """
-        _check_counts(self._signature, in_nodes, tensors)
         order = list(self._signature.by_name)
         names = [
-            order[self._given[key]] if key in self._given else _named(node)
-            for node, key in ((node, _key(node, self._given)) for node in in_nodes)
+            order[self._given[key]] if key in self._given else key
+            for key in (tensor_name(node, self._given) for node in in_nodes)
         ]
         given = self._signature.arrange(names, tensors)
         places = [self._place(node) for node in out_nodes]
@@ -122,7 +123,7 @@ class GraphModel:
             self._value(given[name], kind) for name, kind in zip(order, compiled.types, strict=True)
         ]
         try:
-            return compiled.run(values, places or range(len(set(self._made.values()))))
+            return compiled.run(values, places or self._outputs)
         except FFIError:
             raise
         except Exception as exc:  # as in _open
@@ -130,7 +131,7 @@ class GraphModel:
 
     def _place(self, node: Node) -> int:
         """Which output `node` is; one inside the graph becomes an output, too."""
-        key = _key(node, self._made)
+        key = tensor_name(node, self._made)
         if key not in self._made:
             with self._changing:
                 if key not in self._made:
@@ -138,21 +139,23 @@ class GraphModel:
         return self._made[key]
 
     def _add(self, key: str, node: Node) -> None:
-        place = len(self._graph.outputs)
+        graph = self._graph.clone()
+        place = len(graph.outputs)
         try:
-            self._graph.add_outputs(key)
-            self._compiled = self._compile()
+            graph.add_outputs(key)
+            self._compiled = self._compile(graph)
         except Exception:
             known = ", ".join(self._made)
             raise InvalidArgument(
                 f"tf_model_run: out_nodes: expected nodes of the graph, such as its outputs "
                 f"{known}; found {node.name}:{node.id}"
             ) from None
+        self._graph = graph
         self._made[key] = place
 
     def _value(self, tensor: Tensor, kind: Any) -> Any:
         if tensor.data_type is TensorType.STRING:
-            return self._openvino.Tensor(_texts(tensor))
+            return self._openvino.Tensor(np.array(texts(tensor), str).reshape(tensor.shape))
         if tensor.data_type.numeric:
             array = tensor.as_numpy()
             _check_range(array)
@@ -161,26 +164,6 @@ class GraphModel:
             array = np.ndarray(tensor.shape, f"<u{size}", tensor.as_memoryview())
         array = np.require(array, requirements=["C", "A"])  # kernels load whole elements
         return self._openvino.Tensor(array, array.shape, kind)
-
-
-class ConvertedModel:
-    """A model that was converted to ONNX, under the names of the graph that it was made from."""
-
-    def __init__(self, model: OnnxModel) -> None:
-        self._model = model
-        self._given = {name: name for name in model.inputs}
-        self._made = {name: name for name in model.outputs}
-
-    def run(
-        self, in_nodes: Sequence[Node], tensors: Sequence[Tensor], out_nodes: Sequence[Node]
-    ) -> list[Tensor]:
-        _check_counts(self._model.signature, in_nodes, tensors)
-        given = [
-            _to_onnx(tensor, _key(node, self._given))
-            for node, tensor in zip(in_nodes, tensors, strict=True)
-        ]
-        found = self._model.run(given, [_key(node, self._made) for node in out_nodes])
-        return [_from_onnx(one) for one in found]
 
 
 class _Compiled:
@@ -205,15 +188,6 @@ class _Compiled:
 
 
 # -- names -------------------------------------------------------------------------------------
-
-
-def _named(node: Node) -> str:
-    return f"{node.name}:{node.id}"
-
-
-def _key(node: Node, known: dict[str, Any]) -> str:
-    """`NAME:ID`, or NAME alone for what has no more than one tensor."""
-    return node.name if node.id == 0 and node.name in known else _named(node)
 
 
 def _signature_of(graph: Any, signatures: dict[str, savedmodel.Names]) -> savedmodel.Names:
@@ -252,16 +226,6 @@ def _wanted(port: Any, names: dict[str, str]) -> Wanted:
     return Wanted(names.get(name, name), type, extents)
 
 
-def _check_counts(
-    signature: NamedSignature, in_nodes: Sequence[Node], tensors: Sequence[Tensor]
-) -> None:
-    if len(in_nodes) != len(tensors):
-        raise signature.refused(
-            f"in_tensors: expected {len(in_nodes)} tensors, one for each of in_nodes, "
-            f"found {len(tensors)}"
-        )
-
-
 # -- values ------------------------------------------------------------------------------------
 
 
@@ -276,14 +240,6 @@ def _check_range(array: _Array) -> None:
             )
 
 
-def _texts(tensor: Tensor) -> _Array:
-    try:
-        texts = [one.decode() for one in strings(tensor).flat]
-    except UnicodeDecodeError as exc:
-        raise InvalidArgument(f"tf_model_run: expected strings in UTF-8, found {exc}") from None
-    return np.array(texts, str).reshape(tensor.shape)
-
-
 def _output(value: Any) -> Tensor:
     kind = value.element_type.get_type_name()
     shape = tuple(value.shape)
@@ -292,24 +248,6 @@ def _output(value: Any) -> Tensor:
     if kind == "bf16":
         return Tensor(shape, TensorType.BFLOAT16, value.data.tobytes())
     return Tensor.from_numpy(value.data.copy())
-
-
-def _to_onnx(tensor: Tensor, name: str) -> onnx.Tensor:
-    if tensor.data_type.numeric:
-        return onnx.Tensor.from_numpy(tensor.as_numpy(), name)
-    kind = onnx.TensorType.__members__.get(tensor.data_type.name)
-    if kind is None:
-        raise InvalidArgument(f"tf_model_run: ONNX has no tensors of {tensor.data_type.name}")
-    return onnx.Tensor(tensor.shape, kind, tensor.as_memoryview(), name)
-
-
-def _from_onnx(tensor: onnx.Tensor) -> Tensor:
-    if tensor.data_type.numeric:
-        return Tensor.from_numpy(tensor.as_numpy())
-    kind = TensorType.__members__.get(tensor.data_type.name)
-    if kind is None:
-        raise InvalidArgument(f"tf_model_run: TensorFlow has no {tensor.data_type.name}")
-    return Tensor(tensor.shape, kind, tensor.as_memoryview())
 
 
 # -- errors ------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class TfPlugin(ModelPlugin[GraphModel | ConvertedModel]):
     def start(self, config: Config) -> None:
         """One of the engines is enough."""
         try:
-            super().start(config)
+            import_engine(tf_models.ENGINE, tf_models.ENGINE)
         except PluginError as exc:
             try:
                 import_engine(onnx_models.ENGINE, "onnx")

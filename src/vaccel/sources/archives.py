@@ -84,7 +84,7 @@ def _of_system(archive: Path, folder: Path, exc: OSError) -> FFIError:
         )
     if exc.errno == errno.ENOENT:
         return NotFound(f"archive {archive}: there is no such file")
-    if exc.errno is None:  # gzip and bz2 say so of damaged data
+    if exc.errno in (None, errno.EINVAL):  # gzip's and bz2's; a place before a file's beginning
         return InvalidArgument(f"archive {archive}: damaged: {exc}")
     return PermissionDenied(f"archive {archive} cannot be read: {exc.strerror}")
 

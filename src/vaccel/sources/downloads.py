@@ -110,9 +110,7 @@ class _Download:
         )
 
     def _restore(self) -> None:
-        """Begin with what an earlier fetch left, if the server can tell whether it is still so."""
-        if not self._etag:
-            self._reset()
+        """Begin with what an earlier fetch left."""
         while data := self._file.read(_CHUNK):
             self._hash.update(data)
             self._size += len(data)
@@ -124,6 +122,8 @@ class _Download:
 
     def _attempt(self, number: int, known: Path | None) -> Path | None:
         """The file, once it is complete."""
+        if not self._etag:
+            self._reset()
         try:
             response = self._transfer.get(self._headers(known))
         except ConnectionFailed:
@@ -142,10 +142,10 @@ class _Download:
                 self._file.write(data)
                 self._hash.update(data)
                 self._size += len(data)
-        if self._broken or (self._total is not None and self._size < self._total):
-            self._transfer.check_time()
-            return None
-        return self._finish()
+        complete = not self._broken and self._size >= (self._total or 0)
+        if not complete or self._total is None:
+            self._transfer.check_time()  # at whose end the body ends, too
+        return self._finish() if complete else None
 
     def _headers(self, known: Path | None) -> dict[str, str]:
         kept = self._entry.kept

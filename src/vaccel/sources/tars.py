@@ -14,6 +14,7 @@ from typing import IO, Any
 from vaccel.error import InvalidArgument, ResourceExhausted
 from vaccel.sources.members import ArchiveLimits, Member
 
+_BLOCK = 1 << 16
 _MAX_HEADER = 1 << 20
 _HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -56,6 +57,7 @@ def members(file: IO[bytes], packing: str, limits: ArchiveLimits) -> Iterator[Me
             yield _member(tar, info)
         if not tar.ended:
             raise InvalidArgument("it is cut off or damaged: expected a tar file's end mark")
+    stream.finish()
 
 
 def _member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
@@ -89,6 +91,11 @@ class _Unpacked:
         if self._packed:
             self._limits.check_ratio(self._file.tell(), self._count)
         return data
+
+    def finish(self) -> None:
+        """Go to the end, where checksums are."""
+        while self._packed and self.read(_BLOCK):
+            pass
 
 
 def _open(file: IO[bytes], packing: str) -> Any:

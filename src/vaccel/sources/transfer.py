@@ -44,13 +44,11 @@ class UrlLimits:
 class _Connection(http.client.HTTPConnection):
     """Looks at the other end before anything is sent there."""
 
-    def __init__(self, *args: Any, connected: Callable[[Any], None], **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._connected = connected
+    connected: Callable[[Any], None]
 
     def connect(self) -> None:
         super().connect()
-        self._connected(self.sock)
+        self.connected(self.sock)
 
 
 class _TlsConnection(http.client.HTTPSConnection, _Connection):
@@ -74,8 +72,13 @@ class _Handler(urllib.request.AbstractHTTPHandler):
     def _open(self, kind: Any, request: urllib.request.Request) -> http.client.HTTPResponse:
         # The other end of a connection through a proxy is the proxy.
         direct = not (request.has_proxy() or getattr(request, "_tunnel_host", None))
-        connected = functools.partial(self._seen, direct)
-        return self.do_open(functools.partial(kind, connected=connected), request)
+
+        def connection(host: str, **options: Any) -> _Connection:
+            made: _Connection = kind(host, **options)
+            made.connected = functools.partial(self._seen, direct)
+            return made
+
+        return self.do_open(connection, request)
 
 
 class Transfer:

@@ -47,8 +47,6 @@ class Store:
         self._by_key: dict[bytes, Stored] = {}
         self._idle: dict[Stored, None] = {}
         """Oldest first."""
-        self._runtime = runtime.current()
-        self._runtime.opened(self)
 
     @property
     def home(self) -> Rundir:
@@ -58,6 +56,8 @@ class Store:
     def _made_home(self) -> Rundir:
         if self._home is None:  # not before the first upload: most agents never see one
             self._home = Rundir.create(disk_folder())
+            self._runtime = runtime.current()
+            self._runtime.opened(self)
         return self._home
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class Store:
             self._by_key, self._idle, self._used = {}, {}, 0
         if home is not None:
             home.remove()
-        self._runtime.closed(self)
+            self._runtime.closed(self)
 
     def disown(self) -> None:
         if self._home is not None:

@@ -12,6 +12,7 @@ from vaccel.inference.layouts.formats import (
     Array,
     Format,
     Output,
+    known_names,
     listed,
     threshold,
     unsettled,
@@ -69,8 +70,8 @@ def guess(description: Description, outputs: Sequence[Output]) -> str:
     best = [row.key for row in fitting if len(row.roles) == most]
     if not best:
         raise InvalidArgument(
-            f"model: expected outputs to {description.task} with "
-            f"{_known(description)}: {'; '.join(f'{row.key} {row.shapes}' for row in rows)}; "
+            f"model: expected outputs to {description.task} for "
+            f"{known_names(description)}: {'; '.join(f'{row.key} {row.shapes}' for row in rows)}; "
             f"found {listed(outputs)}"
         )
     if len(best) > 1:
@@ -88,10 +89,6 @@ def settle(description: Description, declared: Sequence[Output]) -> str | None:
     if any(None in one.shape for one in declared):
         return None
     return guess(description, declared)
-
-
-def _known(description: Description) -> str:
-    return f"{len(description.names)} names" if description.names else "any number of names"
 
 
 def _row(key: str, task: str) -> Format:

@@ -12,7 +12,7 @@ MOST_CANDIDATES = 4096
 MOST_FOUND = 300
 """How many are kept of them."""
 _FARTHEST = 1e6
-"""Pixels. Boxes reach beyond the input, but not into another town."""
+"""Pixels. Boxes reach beyond the input, but not so far."""
 
 Indices = npt.NDArray[np.intp]
 

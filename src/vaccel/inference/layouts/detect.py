@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vaccel.error import InvalidArgument
-from vaccel.inference.layouts import boxes as found_boxes
-from vaccel.inference.layouts.boxes import above, corners, distinct, pixels
+from vaccel.inference.layouts.boxes import MOST_FOUND, above, corners, distinct, pixels
 from vaccel.inference.layouts.formats import (
     Array,
     Format,
@@ -94,7 +93,7 @@ def _listed(description: Description, boxes: Array, classes: Array, scores: Arra
             f"found {len(boxes)}, {len(classes)} and {len(scores)}"
         )
     sure = fractions("scores", scores)
-    chosen = above(sure, threshold(description.thresholds, "score"))[: found_boxes.MOST_FOUND]
+    chosen = above(sure, threshold(description.thresholds, "score"))[:MOST_FOUND]
     most = len(description.names) or 2**31
     kinds = _whole("classes", counted("classes", classes[chosen]), most)
     return Boxes(pixels("boxes", boxes[chosen]), sure[chosen], kinds.astype(np.int32))

@@ -101,6 +101,7 @@ class Format:
             if not found:
                 raise InvalidArgument(
                     f"model: output_format {self.key}: expected {self.shapes}, "
+                    f"for {known_names(description)}; "
                     f"found no output that could be its {role.name}: {listed(outputs)}"
                 )
             if len(found) > 1 or found[0].name in names:
@@ -119,6 +120,11 @@ def listed(outputs: Sequence[Output]) -> str:
     return f"{some} and {len(outputs) - 8} more" if len(outputs) > 8 else some or "none"
 
 
+def known_names(description: Description) -> str:
+    count = len(description.names)
+    return f"{count} names" if count else "any number of names"
+
+
 def unsettled(key: str, reason: str, example: Any) -> InvalidArgument:
     """Nothing says what `key` is: the error, with a line for the sidecar that would."""
     line = json.dumps({key: example})[1:-1]
@@ -131,7 +137,7 @@ def unsettled(key: str, reason: str, example: Any) -> InvalidArgument:
 def counted(name: str, values: Array, limit: float = LIMIT) -> Array:
     """`values`, checked. InvalidArgument: NaN, infinity or a number beyond ±limit is among them."""
     if values.size:
-        least, most = values.min(), values.max()
+        least, most = float(values.min()), float(values.max())  # no overflow in half precision
         if not (least >= -limit and most <= limit):
             raise InvalidArgument(
                 f"model: {name}: expected numbers from {-limit:g} to {limit:g}, "
@@ -144,7 +150,7 @@ def fractions(name: str, values: Array) -> Array:
     """Scores, float32. InvalidArgument: they are not from 0 to 1, as those of logits would be."""
     counted(name, values)
     # A little beyond is rounding in half precision.
-    if values.size and not (values.min() >= -1e-3 and values.max() <= 1.001):
+    if values.size and not (values.min() >= -0.001 and values.max() <= 1.001):
         raise InvalidArgument(
             f"model: {name}: expected scores from 0 to 1, "
             f"found {values.min():g} to {values.max():g}; is output_format right?"

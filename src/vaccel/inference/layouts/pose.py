@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vaccel.inference.layouts.boxes import above, corners, distinct, pixels
+from vaccel.inference.layouts.boxes import MOST_FOUND, above, corners, distinct, pixels
 from vaccel.inference.layouts.formats import (
     Array,
     Format,
@@ -59,12 +59,11 @@ def _peaks(maps: Array) -> tuple[Array, Array]:
     two neighbours, which for a Gaussian peak is exact. At the border, and where the largest value
     is not positive, the cell itself.
     """
-    points, height, width = maps.shape
-    flat = maps.reshape(points, -1)
+    flat = maps.reshape(len(maps), -1)
     place = flat.argmax(axis=1)
-    best = flat[np.arange(points), place]
-    y, x = np.divmod(place, width)
-    each = np.arange(points)
+    each = np.arange(len(maps))
+    best = flat[each, place]
+    y, x = np.divmod(place, maps.shape[2])
     row, column = maps[each, y, :], maps[each, :, x]
     moved = np.stack([x + _beside(row, x, best), y + _beside(column, y, best)], axis=-1)
     return moved.astype(np.float32), np.clip(best, 0, 1)
@@ -105,6 +104,17 @@ def _yolo_pose(description: Description, size: Size, values: Array) -> Keypoints
     return Keypoints(_joined(pixels("keypoints", people[..., :2]), scores))
 
 
+def _end_to_end(description: Description, size: Size, values: Array) -> Keypoints:
+    """[1, n, 6 + 3 · points]: a person's box, score and class, then x, y and score for each
+    keypoint; duplicates are suppressed already."""
+    rows = values[0]
+    sure = fractions("scores", rows[:, 4])
+    chosen = above(sure, threshold(description.thresholds, "score"))[:MOST_FOUND]
+    people = rows[chosen, 6:].reshape(len(chosen), -1, 3)
+    scores = fractions("keypoint scores", people[..., 2])
+    return Keypoints(_joined(pixels("keypoints", people[..., :2]), scores))
+
+
 def _joined(places: Array, scores: Array) -> Array:
     return np.concatenate([places, scores[..., None]], axis=-1).astype(np.float32, copy=False)
 
@@ -136,6 +146,17 @@ def _is_yolo_pose(shape: Shape, dtype: Dtype, description: Description) -> bool:
     return points > 0 and not left and len(description.names) in (0, points) and shape[1] < shape[2]
 
 
+def _is_end_to_end(shape: Shape, dtype: Dtype, description: Description) -> bool:
+    if len(shape) != 3 or shape[0] != 1 or dtype.kind != "f":
+        return False
+    points, left = divmod(shape[2] - 6, 3)
+    if description.kpt_shape not in (None, (points, 3)):
+        return False
+    # There are more places than numbers for each.
+    plain = description.kpt_shape is not None or shape[2] < shape[1]
+    return plain and points > 0 and not left and len(description.names) in (0, points)
+
+
 _HEATMAPS = Role("heatmaps", ("heatmaps", "heatmap"), _is_heatmaps)
 
 FORMATS = (
@@ -154,5 +175,12 @@ FORMATS = (
         "[1, 5 + 3 · points, n]",
         (Role("output", ("output0", "output"), _is_yolo_pose),),
         _yolo_pose,
+    ),
+    Format(
+        "end_to_end_pose",
+        "pose",
+        "[1, n, 6 + 3 · points]",
+        (Role("output", ("output0", "output"), _is_end_to_end),),
+        _end_to_end,
     ),
 )
