@@ -37,7 +37,7 @@ def segment(network: nn.Module, pixels: Tensor, masks: Tensor) -> Tensor:
 def depth(network: nn.Module, pixels: Tensor, nearness: Tensor) -> Tensor:
     if random.random() < 0.5:
         pixels, nearness = pixels.flip(-1), nearness.flip(-1)
-    found = network(_recolored(pixels))
+    found: Tensor = network(_recolored(pixels))
     return ((found + 0.02).log() - (nearness + 0.02).log()).abs().mean()
 
 

@@ -133,6 +133,9 @@ class Detector(nn.Module):
     Boxes are the centre's x and y, width and height, in pixels; scores are from 0 to 1.
     """
 
+    x: Tensor
+    y: Tensor
+
     def __init__(self, classes: int, side: int) -> None:
         super().__init__()
         self.center = _Centered()
@@ -143,8 +146,9 @@ class Detector(nn.Module):
         self.far = nn.Sequential(separable(48, 72, 2), separable(72, 72), separable(72, 72))
         self.join = nn.Sequential(separable(72 + 48, 72), separable(72, 72), separable(72, 72))
         self.classes = nn.Conv2d(72, classes, 1)
+        bias = torch.full((classes,), -4.0)  # most places have nothing
+        self.classes.bias = nn.Parameter(bias)
         self.edges = nn.Conv2d(72, 4, 1)
-        nn.init.constant_(self.classes.bias, -4.0)  # most places have nothing
         middle = (torch.arange(side // STRIDE) + 0.5) * STRIDE
         y, x = torch.meshgrid(middle, middle, indexing="ij")
         self.register_buffer("x", x.flatten())

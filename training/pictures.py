@@ -113,7 +113,7 @@ def figure(rng: Generator, size: int) -> Figure:
     draw.ellipse(_around(*points[0], 0.45 * unit), fill=color)
     image = image.resize((size, size), Image.Resampling.BOX)
     pixels = _noisy(rng, np.asarray(image, np.float32), 10)
-    return Figure(pixels, np.array(points, np.float32) / _FINER)
+    return Figure(pixels, np.array(points, np.float32) / np.float32(_FINER))
 
 
 def view(rng: Generator, size: int) -> View:
@@ -168,7 +168,7 @@ TASKS = {
 # -- pieces ------------------------------------------------------------------------------------
 
 
-def _ground(rng: Generator, wide: int) -> tuple[Image.Image, F32s]:
+def _ground(rng: Generator, wide: int) -> tuple[Image.Image, npt.NDArray[Any]]:
     """A blend of two colours with grain, and the colour in its middle."""
     one, other = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
     other = one * 0.6 + other * 0.4
@@ -180,7 +180,7 @@ def _ground(rng: Generator, wide: int) -> tuple[Image.Image, F32s]:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), (one + other) / 2
 
 
-def _color(rng: Generator, ground: F32s) -> Color:
+def _color(rng: Generator, ground: npt.NDArray[Any]) -> Color:
     """One that stands out from the ground."""
     while True:
         color = rng.uniform(0, 255, 3)

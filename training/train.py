@@ -65,24 +65,24 @@ def train(task: str, recipe: Recipe) -> nn.Module:
     pixels = torch.from_numpy(np.stack([one.pixels for one in drawn])).permute(0, 3, 1, 2)
     targets = losses.TARGETS[task](drawn)
     network = recipe.network()
-    steps = recipe.epochs * (recipe.pictures // recipe.batch)
+    steps_each = recipe.pictures // recipe.batch
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.rate, total_steps=steps, pct_start=0.2
+        optimizer, recipe.rate, total_steps=recipe.epochs * steps_each, pct_start=0.2
     )
     network.train()
     for epoch in range(recipe.epochs):
         sums = 0.0
-        batches = torch.randperm(recipe.pictures).split(recipe.batch)
-        batches = batches[: recipe.pictures // recipe.batch]
-        for batch in batches:
+        # In another order each time; the rest that is no whole batch waits for the next.
+        batches = torch.randperm(recipe.pictures)[: steps_each * recipe.batch]
+        for batch in batches.reshape(steps_each, recipe.batch):
             loss = recipe.loss(network, pixels[batch].float() / 255, *(t[batch] for t in targets))
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             sums += loss.item()
-        print(f"{task}: epoch {epoch + 1} of {recipe.epochs}: loss {sums / len(batches):.4f}")
+        print(f"{task}: epoch {epoch + 1} of {recipe.epochs}: loss {sums / steps_each:.4f}")
     return network.eval()
 
 

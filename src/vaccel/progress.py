@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 _PATIENCE = 0.5
@@ -17,17 +18,24 @@ _MIB = 1 << 20
 class Progress:
     """How much of `total` bytes is done. Writes to standard error, where that is a terminal."""
 
-    def __init__(self, what: str, total: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._what = what
         self._total = total
         self._stream = stream or sys.stderr
         self._enabled = self._stream is not None and self._stream.isatty()
-        self._start = time.monotonic()
+        self._clock = clock
+        self._start = clock()
         self._next = self._start + _PATIENCE
         self._shown = False
 
     def show(self, done: int) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if self._enabled and now >= self._next:
             self._next = now + _PERIOD
             self._write(done, now - self._start)
@@ -36,7 +44,7 @@ class Progress:
     def close(self, done: int) -> None:
         """The last state stays on a line of its own."""
         if self._shown:
-            self._write(done, time.monotonic() - self._start)
+            self._write(done, self._clock() - self._start)
             self._stream.write("\n")
             self._stream.flush()
             self._shown = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import shutil
@@ -20,16 +19,14 @@ import pytest
 import vaccel
 from tests.inference.pairs import at_once, model_of, pair
 from vaccel import Config, Resource, ResourceType, Session
-from vaccel.agent import Agent
 from vaccel.error import InvalidArgument, NotFound
-from vaccel.inference import annotations
-from vaccel.ops.catalog import BY_NAME
+from vaccel.inference import annotations as kept
 
 pytest.importorskip("onnxruntime", reason="pip install 'vaccel[onnx]'")
 Image = pytest.importorskip("PIL.Image", reason="pip install 'vaccel[onnx]'")
 
-from training.pictures import JOINTS, SHAPES, TASKS
-from vaccel.plugins.onnx import plugin
+from training.pictures import JOINTS, SHAPES, TASKS  # noqa: E402
+from vaccel.plugins.onnx import plugin  # noqa: E402
 
 MODELS = Path(str(resources.files("vaccel"))) / "data" / "models"
 FULL = {
@@ -76,21 +73,31 @@ def test_what_comes_back_has_the_documented_shapes(session: Session):
     image = np.repeat(np.repeat(drawn("detect").pixels, 2, 0), 3, 1)
     height, width = image.shape[:2]
     scores, names = session.classify_scores(image)
-    assert (scores.dtype, scores.shape, names) == (np.float32, (6,), list(SHAPES))
+    assert described(scores) == ("float32", 6)
     assert scores.sum() == pytest.approx(1)
+    assert names == list(SHAPES)
     boxes, scores, classes, names = session.detect_boxes(image)
-    assert (boxes.dtype, boxes.shape) == (np.float32, (len(scores), 4))
-    assert (scores.dtype, classes.dtype, names) == (np.float32, np.int32, list(SHAPES))
+    count = len(boxes)
+    assert described(boxes) == ("float32", count, 4)
+    assert described(scores) == ("float32", count)
+    assert described(classes) == ("int32", count)
+    assert names == list(SHAPES)
+    assert count
     assert (np.diff(scores) <= 0).all()
     assert (boxes[:, :2] < boxes[:, 2:]).all()
     assert boxes.min() >= 0
     assert (boxes <= [width, height, width, height]).all()
     mask, names = session.segment_mask(image)
-    assert (mask.dtype, mask.shape, names) == (np.uint8, (height, width), ["background", *SHAPES])
+    assert described(mask) == ("uint8", height, width)
+    assert names == ["background", *SHAPES]
     points, names = session.pose_keypoints(image)
-    assert (points.dtype, points.shape, names) == (np.float32, (1, 11, 3), list(JOINTS))
-    depth = session.depth_map(image)
-    assert (depth.dtype, depth.shape) == (np.float32, (height, width))
+    assert described(points) == ("float32", 1, 11, 3)
+    assert names == list(JOINTS)
+    assert described(session.depth_map(image)) == ("float32", height, width)
+
+
+def described(array: Any) -> tuple[object, ...]:
+    return (array.dtype.name, *array.shape)
 
 
 def test_a_picture_is_the_same_however_it_comes(session: Session):
@@ -119,7 +126,7 @@ def test_a_wide_picture_is_detected_where_things_are(session: Session):
     large = np.repeat(np.repeat(wide, 3, 0), 3, 1)
     boxes, scores, _, _ = session.detect_boxes(large)
     for truth in scene.boxes:
-        expected = (truth + [100, 0, 100, 0]) * 3
+        expected = (truth + np.array([100, 0, 100, 0])) * 3
         assert np.abs(boxes[scores > 0.4] - expected).max(axis=1).min() < 20
 
 
@@ -171,10 +178,10 @@ def test_the_annotated_image_comes_from_the_agent(task: str, sessions: tuple[Ses
 
 def test_a_session_keeps_its_last_images(session: Session):
     image = drawn("classify").pixels
-    names = [session.classify(image)[1] for _ in range(annotations.KEPT + 3)]
+    names = [session.classify(image)[1] for _ in range(kept.KEPT + 3)]
     assert len(set(names)) == len(names)
-    assert len(session.resources) == annotations.KEPT
-    session.annotated_image(names[-annotations.KEPT])
+    assert len(session.resources) == kept.KEPT
+    session.annotated_image(names[-kept.KEPT])
     with pytest.raises(NotFound, match=f"no annotated picture '{names[0]}'; it keeps the last 8:"):
         session.annotated_image(names[0])
 
@@ -183,11 +190,11 @@ def test_large_pictures_are_kept_in_smaller_number(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ):
     image = png(drawn("classify").pixels)
-    monkeypatch.setattr(annotations, "KEPT_BYTES", 2 * len(image) + 1)
+    monkeypatch.setattr(kept, "KEPT_BYTES", 2 * len(image) + 1)
     for _ in range(4):
         session.classify(image)
     assert len(session.resources) == 2
-    monkeypatch.setattr(annotations, "KEPT_BYTES", 1)
+    monkeypatch.setattr(kept, "KEPT_BYTES", 1)
     _, name = session.classify(image)
     assert [resource.blobs()[0].name for resource in session.resources] == [name]
 
@@ -195,7 +202,7 @@ def test_large_pictures_are_kept_in_smaller_number(
 def test_sessions_do_not_see_each_others_images(session: Session):
     with Session() as other:
         _, name = other.classify(drawn("classify").pixels)
-        with pytest.raises(NotFound, match="no annotated picture .* the last 8: none"):
+        with pytest.raises(NotFound, match=r"no annotated picture .* the last 8: none"):
             session.annotated_image(name)
 
 
@@ -281,7 +288,7 @@ def test_a_registered_model_works_through_an_agent(
 def test_a_model_in_memory_says_itself_what_it_needs(session: Session):
     model_of(session, (MODELS / "classify.onnx").read_bytes(), "model.onnx")
     # Its metadata have the task and the names, but not how pixels become numbers.
-    with pytest.raises(InvalidArgument, match="rescale_factor is not known.*MODEL.vaccel.json"):
+    with pytest.raises(InvalidArgument, match=r"rescale_factor is not known.*MODEL\.vaccel\.json"):
         session.classify(drawn("classify").pixels)
 
 
@@ -351,7 +358,7 @@ def test_many_threads_get_the_same_answers(session: Session):
             session.detect(images[number])
 
     at_once(work)
-    assert len(session.resources) == annotations.KEPT
+    assert len(session.resources) == kept.KEPT
 
 
 # -- pictures that are none --------------------------------------------------------------------
@@ -435,7 +442,7 @@ def test_the_example_pictures_give_what_they_show(session: Session):
         return (MODELS.parent / "examples" / f"{task}.jpg").read_bytes()
 
     assert session.classify(example("classify"))[0] == "plus"
-    boxes, scores, classes, names = session.detect_boxes(example("detect"))
+    _, scores, classes, names = session.detect_boxes(example("detect"))
     assert sorted(names[label] for label in classes) == ["ring", "star", "star", "triangle"]
     assert scores.min() > 0.8
     mask, names = session.segment_mask(example("segment"))

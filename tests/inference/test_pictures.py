@@ -146,7 +146,7 @@ ORIENTATIONS = {
 def test_exif_orientation_is_applied_once(orientation: int, format: str):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(format, {})
+    options: dict[str, Any] = {"quality": 95} if format == "JPEG" else {"lossless": True}
     found = decoded(encoded(Image.fromarray(RGB), format, exif=exif, **options))
     expected = ORIENTATIONS[orientation]
     assert found.shape == expected.shape

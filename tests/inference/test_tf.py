@@ -243,6 +243,26 @@ def test_a_saved_models_nodes_have_two_names(sessions: Sessions, tmp_path: Path)
                     assert bits(found) == bits([expected["y"], expected["last"]])
 
 
+def test_a_saved_model_may_be_a_folder(sessions: Sessions, tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "words.txt").write_text("one")
+    (tmp_path / savedmodel.FILE).write_bytes(made.saved(NODES, SIGNATURES))
+    for session in sessions:
+        resource = Resource(tmp_path, ResourceType.MODEL)
+        resource.register(session)
+        session.tf_model_load(resource)
+        assert bits(run(session, resource, {"x": X}, "y")) == bits([direct(tmp_path, X)["y"]])
+
+
+def test_the_only_signature_serves_whatever_its_name(sessions: Sessions) -> None:
+    content = made.saved(NODES, {"other": SIGNATURES["other"]})
+    for session in sessions:
+        resource = load(session, content, savedmodel.FILE)
+        by_signature = run(session, resource, {"z": X}, "sums")
+        assert bits(by_signature) == bits(run(session, resource, {"serving_default_x": X}, "sums"))
+        assert by_signature[0].shape == (2, 3)
+
+
 def test_files_beside_a_saved_model_do_not_confuse(sessions: Sessions) -> None:
     content = made.saved(NODES, SIGNATURES)
     blobs = [

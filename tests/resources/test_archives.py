@@ -120,7 +120,7 @@ def test_names_are_cleaned(tmp_path: Path) -> None:
 
 
 def test_links_are_more_names_of_a_file(tmp_path: Path) -> None:
-    members = [
+    members: list[tuple[str, Any]] = [
         ("lib/libx.so", symlink("libx.so.1")),
         ("lib/libx.so.1", symlink("./libx.so.1.2")),
         ("lib/libx.so.1.2", b"code"),
@@ -139,7 +139,11 @@ def test_links_are_more_names_of_a_file(tmp_path: Path) -> None:
 
 def test_an_xz_file_of_several_streams_is_read_to_its_end(tmp_path: Path) -> None:
     tar = tar_of(tmp_path / "m.tar", *FILES).read_bytes()
-    for name, pack in [("m.tar.xz", lzma.compress), ("m.tar.gz", gzip.compress)]:
+    packings: dict[str, Callable[[bytes], bytes]] = {
+        "m.tar.xz": lzma.compress,
+        "m.tar.gz": gzip.compress,
+    }
+    for name, pack in packings.items():
         padding = bytes(8) if name.endswith("xz") else b""
         (tmp_path / name).write_bytes(pack(tar[:5000]) + padding + pack(tar[5000:]) + padding)
         with Resource.from_archive(tmp_path / name, MODEL) as resource:
@@ -304,33 +308,23 @@ GIGABYTES = 4 << 30
 
 
 def zeros_deflated(size: int) -> bytes:
-    """A raw deflate stream of `size` zeros, made without holding them: the tenth part repeated."""
+    """A raw deflate stream of `size` zeros, made without holding them."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
-    last = zlib.compressobj(9, zlib.DEFLATED, -15).flush()
-    return block * (size >> 20) + last
+    return block * (size >> 20) + zlib.compressobj(9, zlib.DEFLATED, -15).flush()
 
 
 def bombed_zip(path: Path, claimed: int, packed_size: int | None = None) -> Path:
-    """A zip file of one member, which says it has `claimed` bytes."""
+    """A zip file of one member of 64 MiB, which says it has `claimed` bytes in `packed_size`."""
     data = zeros_deflated(64 << 20)
-    zip_of(path, ("bomb", data))
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        info = archive.getinfo("bomb")
-    central = content.rindex(b"PK\x01\x02")
-    del info
-    fields = struct.pack("<II", len(data) if packed_size is None else packed_size, claimed)
-    local = 30 + len("bomb")
-    stored = content[local : content.index(b"PK\x01\x02")]
-    body = bytearray(content[:local]) + data + content[central:]
-    del stored
-    central = body.rindex(b"PK\x01\x02")
-    body[18:26] = fields
-    body[central + 20 : central + 28] = fields
-    end = body.rindex(b"PK\x05\x06")
-    body[end + 16 : end + 20] = struct.pack("<I", central)
-    path.write_bytes(body)
+    empty = zip_of(path, ("bomb", b"")).read_bytes()
+    local = bytearray(empty[: 30 + len("bomb")])
+    central = bytearray(empty[empty.index(b"PK\x01\x02") :])
+    sizes = struct.pack("<II", len(data) if packed_size is None else packed_size, claimed)
+    local[18:26] = central[20:28] = sizes
+    place = central.index(b"PK\x05\x06") + 16
+    central[place : place + 4] = struct.pack("<I", len(local) + len(data))
+    path.write_bytes(local + data + central)
     return path
 
 

@@ -190,7 +190,7 @@ def _save_image(op: Operation, result: Any, session: Session) -> Path:
     for number in itertools.count(1):
         path = Path(f"{op.name}.{number}.png").absolute()
         with suppress(FileExistsError), path.open("xb") as file:
-            file.write(image)
+            file.write(image.data)
             break
     return path
 

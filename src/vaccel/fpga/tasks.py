@@ -22,9 +22,9 @@ ITEM = 4
 PIECE = 1 << 18
 """Elements in the longest piece of a vector: 1 MiB for each buffer."""
 LEAST_PIECE = 1 << 10
-BLOCK = 256
-"""Rows and columns in the largest block of a product. A job cannot be stopped for a session that
-has ended; one of this size, with 512 terms and 16 lanes, takes 22 ms at 100 MHz."""
+LONGEST = 2_000_000
+"""Cycles that a job of the matrix kernel should take at most, 20 ms at 100 MHz: a job cannot be
+stopped for a session that has ended."""
 
 
 class Task(Protocol):
@@ -112,7 +112,7 @@ class MatrixTask:
     """A square product C = A·B, by blocks of C of `extent` rows and columns.
 
     A block stays in device memory while the kernel adds to it, one stretch of the inner dimension
-    after the other, in ascending order. The kernel wants sizes that are multiples of its own: what
+    after the other, in ascending order; a stretch is worked through in bands of rows. The kernel wants sizes that are multiples of its own: what
     is missing is filled with zeros, and a sum that starts at +0 does not change by adding them.
     """
 
@@ -124,7 +124,7 @@ class MatrixTask:
         self._rows, self._lanes = rows, lanes
         self._size = len(a)
         self._depth = min(depth, self._size)
-        self.most = min(self._size, BLOCK)
+        self.most = self._size
         self.least = min(self._size, max(rows, lanes))
 
     def sizes(self, extent: int) -> list[int]:
@@ -140,50 +140,62 @@ class MatrixTask:
             for k in range(0, self._size, self._depth):
                 stretch = slice(k, k + self._depth)
                 a, b = self._a[i : i + extent, stretch], self._b[stretch, j : j + extent]
-                yield _Block(
-                    (a, b),
-                    c if k + self._depth >= self._size else None,
-                    self._padded(len(a), len(b), b.shape[1]),
-                    Flags.ACCUMULATE if k else Flags(0),
-                    self._lanes,
-                    (*next(sets), result),
-                )
+                sizes = self._padded(len(a), len(b), b.shape[1])
+                flags = Flags.ACCUMULATE if k else Flags(0)
+                lent = (*next(sets), result)
+                last = k + self._depth >= self._size
+                band = self._band(sizes)
+                for top in range(0, sizes[0], band):
+                    rows = range(top, min(top + band, sizes[0]))
+                    output = c if last and rows.stop == sizes[0] else None
+                    yield _Band((a, b), output, sizes, rows, flags, self._lanes, lent)
+
+    def _band(self, sizes: tuple[int, int, int]) -> int:
+        """Rows that a job has at most."""
+        _, inner, columns = sizes
+        rows = LONGEST * self._lanes // (inner * columns)
+        return max(rows - rows % self._rows, self._rows)
 
     def _padded(self, rows: int, inner: int, columns: int) -> tuple[int, int, int]:
         return _up(rows, self._rows), _up(inner, 2), _up(columns, self._lanes)
 
 
 @dataclass(frozen=True)
-class _Block:
+class _Band:
+    """Some rows of a block. The first one loads the block, the last one unloads it."""
+
     inputs: tuple[F32s, F32s]
     output: F32s | None
-    """None: the sums go on in the next job."""
+    """None: more rows, or sums, come in the next job."""
     sizes: tuple[int, int, int]
-    """Padded: rows, inner, columns."""
+    """Of the block, padded: rows, inner, columns."""
+    rows: range
     flags: Flags
     lanes: int
     buffers: Sequence[Buffer]
 
     def __str__(self) -> str:
-        (rows, inner), (_, columns) = (array.shape for array in self.inputs)
+        (height, inner), (_, columns) = (array.shape for array in self.inputs)
+        rows = min(self.rows.stop, height) - self.rows.start
         return f"a product of {rows} by {inner} and {inner} by {columns} elements"
 
     @property
     def cycles(self) -> int:
-        rows, inner, columns = self.sizes
+        _, inner, columns = self.sizes
+        rows = len(self.rows)
         # Each block of A is read once, and B again for each; C perhaps read, and written.
         words = (rows * inner + rows * inner * columns // self.lanes + 2 * rows * columns) // 2
         return rows * inner * columns // self.lanes + words
 
     @property
     def arguments(self) -> Mapping[str, int]:
-        rows, inner, columns = self.sizes
+        _, inner, columns = self.sizes
         in1, in2, out = (buffer.physical_address for buffer in self.buffers)
         return {
-            "in1": in1,
+            "in1": in1 + self.rows.start * inner * ITEM,
             "in2": in2,
-            "out": out,
-            "rows": rows,
+            "out": out + self.rows.start * columns * ITEM,
+            "rows": len(self.rows),
             "inner": inner,
             "columns": columns,
             "stride1": inner * ITEM,
@@ -193,6 +205,8 @@ class _Block:
         }
 
     def load(self) -> int:
+        if self.rows.start:
+            return 0
         rows, inner, columns = self.sizes
         shapes = ((rows, inner), (inner, columns))
         for array, shape, buffer in zip(self.inputs, shapes, self.buffers, strict=False):

@@ -76,9 +76,11 @@ def open_resource(resource: Resource) -> ImageModel | Unfit:
         blobs = resource.blobs()
         # Files, for what lies beside a model: weights, a description, labels. Without one, weights
         # in other files would be looked for in this process's current folder.
-        if len(blobs) > 1 or resource.paths or b"location" in (content := bytes(blob.data)):
-            content = resource.files()[[one.name for one in blobs].index(blob.name)]
-        return _model(content)
+        alone = len(blobs) == 1 and not resource.paths
+        content = bytes(blob.data) if alone else b""  # onnxruntime takes nothing else from memory
+        if alone and b"location" not in content:
+            return _model(content)
+        return _model(resource.files()[[one.name for one in blobs].index(blob.name)])
     except FFIError as exc:
         return Unfit(exc.message)
 
@@ -111,10 +113,10 @@ def _model(source: Path | bytes) -> ImageModel:
     ort = import_engine(onnx_models.ENGINE, "onnx")
     options = onnx_models.options(ort)
     path = source if isinstance(source, Path) else None
-    if (path.stat().st_size if path else len(source)) < _SMALL:
+    content = str(source) if isinstance(source, Path) else source
+    if (path.stat().st_size if path else len(content)) < _SMALL:
         options.intra_op_num_threads = 1
     try:
-        content = str(path) if path else source
         engine = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # of many classes without a base of their own
         reason = onnx_models.reason(exc)

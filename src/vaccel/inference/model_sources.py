@@ -20,10 +20,19 @@ METADATA = "the model's metadata"
 LARGEST = 2**23
 """Bytes of a file, or of an entry of metadata: the names of 100 000 classes fit."""
 
-# Strings, and what may stand around them in a literal of numbers, lists and dictionaries. No
-# arithmetic: Python would build a tree as deep as the sum is long.
-_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-_AROUND = re.compile(r"(?:[\[\](){},:\s]|(?:-?\d[\d.e]*|True|False|None)(?=[\[\](){},:\s]|$))*")
+LONGEST = 2**20
+"""Characters of a Python literal."""
+
+# A literal of texts, numbers, lists and dictionaries, in one pass however it ends. No arithmetic:
+# Python would build a tree as deep as the sum is long.
+_LITERAL = re.compile(
+    r"""(?:
+        '[^'\\]*(?:\\.[^'\\]*)*' | "[^"\\]*(?:\\.[^"\\]*)*"
+        | [\[\](){},:\s]
+        | (?:-?\d[\d.e]*|True|False|None)(?=[\[\](){},:\s]|\Z)
+    )*""",
+    re.DOTALL | re.VERBOSE,
+)
 
 _ARCHITECTURES = (
     ("ForImageClassification", "classify"),
@@ -111,7 +120,7 @@ def _parsed(key: str, text: str) -> Any:
         return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
         pass
-    if _AROUND.fullmatch(_STRING.sub("None", text)):
+    if len(text) <= LONGEST and _LITERAL.fullmatch(text):
         try:
             return ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -148,18 +157,21 @@ def preprocessor(config: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     def on(key: str, default: bool) -> bool:
         return bool(keys.checked(keys.flag, origin, key, config.get(key, default)))
 
+    config = {key: value for key, value in config.items() if value is not None}
     copied = ("do_resize", "size", "resample", "image_mean", "image_std")
-    found = {key: config[key] for key in copied if config.get(key) is not None}
+    found = {key: config[key] for key in copied if key in config}
     factor = config.get("rescale_factor", 1 / 255)
     found["rescale_factor"] = factor if on("do_rescale", True) else 1.0
     if not on("do_normalize", "image_mean" in found):
         found |= {"image_mean": 0.0, "image_std": 1.0}
+    elif "image_mean" not in found:
+        del found["rescale_factor"]  # alone it would say that this is all that is done to pixels
     if on("do_flip_channel_order", False):
         found["color_order"] = "BGR"
     if on("do_center_crop", False):
         found["resize_mode"] = "crop"
-        crop = config.get("crop_size")
-        found |= {} if crop is None else {"crop_size": crop}
+        if "crop_size" in config:
+            found["crop_size"] = config["crop_size"]
     elif "crop_pct" in config:
         found |= _cropped_part(config, origin)
     elif on("do_pad", False) or "shortest_edge" in _mapping(config.get("size")):
@@ -172,7 +184,7 @@ def preprocessor(config: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
 def _cropped_part(config: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """crop_pct: smaller inputs than 384 are the middle of a picture that is so much larger."""
     size = keys.checked(keys.size, origin, "size", config.get("size"))
-    part = keys.checked(keys.positive, origin, "crop_pct", config["crop_pct"] or 1.0)
+    part = keys.checked(keys.positive, origin, "crop_pct", config["crop_pct"])
     side = size.shortest or min(size.exact)
     if side >= 384:
         return {"resize_mode": "stretch", "size": side}

@@ -195,7 +195,7 @@ def _aligned(array: _Array) -> _Array:
 
 def _output(name: str, array: _Array | None) -> Tensor:
     if array is None:
-        raise InvalidArgument(f"the model gives no output {name} for these inputs")
+        raise InvalidArgument(f"out_names: the model gives no {name} for these inputs")
     if array.dtype.kind in "SUO":
         return Tensor(array.shape, TensorType.STRING, packed(array), name)
     return Tensor.from_numpy(array, name)

@@ -43,7 +43,8 @@ class Transform:
 
     def points(self, points: Array) -> F32s:
         """Points [..., 2] of the input in the picture; those outside of it stay outside."""
-        return ((points - np.array(self.offset)) / self.scale).astype(np.float32)
+        moved: F32s = ((points - np.array(self.offset)) / self.scale).astype(np.float32)
+        return moved
 
     def boxes(self, boxes: Array) -> F32s:
         """Boxes [n, 4] (left, top, right, bottom) in the picture, cut off at its edges."""
@@ -132,7 +133,7 @@ def _fit(picture: Image, description: Description) -> tuple[Image, Transform]:
     box = [min(max(edge, 0), picture.size[i % 2]) for i, edge in enumerate(box)]  # rounding
     resample = getattr(pillow().Resampling, description.resample.upper())
     seen = (inside[2] - inside[0], inside[3] - inside[1])
-    fitted = picture.resize(seen, resample, box=tuple(box))
+    fitted = picture.resize(seen, resample, box=(box[0], box[1], box[2], box[3]))
     if seen == (there[1], there[0]):
         return fitted, transform
     canvas: Image = pillow().new("RGB", (there[1], there[0]), (round(description.pad_value),) * 3)

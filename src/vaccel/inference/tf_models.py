@@ -196,10 +196,13 @@ def _signature_of(graph: Any, signatures: dict[str, savedmodel.Names]) -> savedm
         {name for port in ports for name in port.get_names()}
         for ports in (graph.inputs, graph.outputs)
     )
-    fitting = [
-        one for one in signatures.values() if set(one.inputs) == given and set(one.outputs) == made
-    ]
-    return signatures.get("serving_default", fitting[0]) if fitting else savedmodel.Names()
+    fitting = {
+        name: one
+        for name, one in signatures.items()
+        if set(one.inputs) == given and set(one.outputs) == made
+    }
+    first = next(iter(fitting.values()), savedmodel.Names())
+    return fitting.get("serving_default", first)
 
 
 def _aliases(ports: Sequence[Any], names: dict[str, str]) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 Where OpenVINO is not installed, or the resource has nothing else, an `.onnx` file of the resource
 runs on onnxruntime. TensorFlow itself is not used. A model is loaded once for each resource, and
-serves any number of sessions and threads at once.
+serves any number of sessions and threads at once. OpenVINO computes with 32 bits: doubles come
+back rounded to floats, and integers that need more are refused.
 
 Nodes are those of the graph (`serving_default_x`, index 0), or called as the signature calls them
 (`x`). Any node of a graph may be an output; without out_nodes all the outputs come back.

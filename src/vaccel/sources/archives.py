@@ -86,7 +86,7 @@ def _of_system(archive: Path, folder: Path, exc: OSError) -> FFIError:
         return NotFound(f"archive {archive}: there is no such file")
     if exc.errno in (None, errno.EINVAL):  # gzip's and bz2's; a place before a file's beginning
         return InvalidArgument(f"archive {archive}: damaged: {exc}")
-    return PermissionDenied(f"archive {archive} cannot be read: {exc.strerror}")
+    return PermissionDenied(f"archive {archive}: cannot be read: {exc.strerror}")
 
 
 def _members(file: io.FileIO, limits: ArchiveLimits) -> Iterator[Member]:

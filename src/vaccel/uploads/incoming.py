@@ -16,11 +16,10 @@ from vaccel.error import InvalidArgument, NotFound, ResourceExhausted
 from vaccel.resource import BlobType, ResourceType
 from vaccel.rpc.content import NONCE_SIZE, FileContent, proof
 from vaccel.session import Session
-from vaccel.sources.names import check_names
+from vaccel.sources.names import MAX_FILES, check_names
 from vaccel.uploads.store import Store, Stored
 from vaccel.uploads.uploaded import Piece, Uploaded
 
-MAX_BLOBS = 4096
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -35,9 +34,9 @@ class Offered:
 
 
 def check_offer(type: int, blobs: Sequence[Offered]) -> ResourceType:
-    if not 0 < len(blobs) <= MAX_BLOBS:
+    if not 0 < len(blobs) <= MAX_FILES:
         raise InvalidArgument(
-            f"OfferResource: blobs: expected 1 to {MAX_BLOBS}, found {len(blobs)}"
+            f"OfferResource: blobs: expected 1 to {MAX_FILES}, found {len(blobs)}"
         )
     check_names(blob.name for blob in blobs)
     try:

@@ -6,13 +6,13 @@ import contextlib
 import itertools
 import os
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 
 from vaccel import runtime
 from vaccel.error import ResourceExhausted
 from vaccel.rpc.content import FileContent, key_of
-from vaccel.rundir import Rundir, disk_folder
 
 _FILE_COST = 4096
 """What a file takes beside its bytes, so that empty ones are limited, too."""
@@ -32,7 +32,7 @@ class Stored:
 
 
 class Store:
-    """At most `limit` bytes of contents, in a folder of its own on disk, which goes with it.
+    """At most `limit` bytes of contents, in a folder on disk, which goes with it.
 
     One that nobody uses any more stays for the next client that has it, until its room is needed:
     the one goes first that was used longest ago. Thread-safe.
@@ -41,46 +41,31 @@ class Store:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._home: Rundir | None = None
+        self._runtime = runtime.current()
+        self._folder: Path | None = None
         self._numbers = itertools.count(1)
         self._used = 0
         self._by_key: dict[bytes, Stored] = {}
         self._idle: dict[Stored, None] = {}
         """Oldest first."""
 
-    @property
-    def home(self) -> Rundir:
-        with self._lock:
-            return self._made_home()
-
-    def _made_home(self) -> Rundir:
-        if self._home is None:  # not before the first upload: most agents never see one
-            self._home = Rundir.create(disk_folder())
-            self._runtime = runtime.current()
-            self._runtime.opened(self)
-        return self._home
-
     def close(self) -> None:
         """Remove everything. Repeatable."""
         with self._lock:
-            home, self._home = self._home, None
+            folder, self._folder = self._folder, None
             self._by_key, self._idle, self._used = {}, {}, 0
-        if home is not None:
-            home.remove()
-            self._runtime.closed(self)
-
-    def disown(self) -> None:
-        if self._home is not None:
-            self._home.disown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     # -- contents that arrive ------------------------------------------------------------------
 
     def create(self, size: int) -> Path:
         """An empty file for `size` bytes; ResourceExhausted if there is no room for them."""
         with self._lock:
-            home = self._made_home()
-            self._make_room(size, home.path)
-            path = home.path / f"content.{next(self._numbers)}"
+            if self._folder is None:  # not before the first upload: most agents never see one
+                self._folder = Path(tempfile.mkdtemp(prefix="store.", dir=self._runtime.disk.path))
+            self._make_room(size, self._folder)
+            path = self._folder / f"content.{next(self._numbers)}"
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             self._used += size + _FILE_COST
             return path
@@ -144,7 +129,7 @@ class Store:
                 f"{self._limit} for all resources; start it with a larger --max-store"
             )
         raise ResourceExhausted(
-            f"a resource of {size} bytes: the disk of the agent's {folder.parent} has {free} bytes "
+            f"a resource of {size} bytes: the disk of the agent's {folder} has {free} bytes "
             f"left; start the agent with a TMPDIR that has more"
         )
 
@@ -154,6 +139,6 @@ class Store:
         self._remove(stored.path, stored.size)
 
     def _remove(self, path: Path, size: int) -> None:
-        if self._home is not None:  # else all is gone already
+        if self._folder is not None:  # else all is gone already
             path.unlink(missing_ok=True)
             self._used -= size + _FILE_COST

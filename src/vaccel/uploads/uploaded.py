@@ -64,7 +64,7 @@ class Uploaded(Resource):
         with self._lock:
             self._check_open()
             if self._rundir is None:
-                self._rundir = self._store.home.subfolder(f"resource.{self.id}")
+                self._rundir = self._runtime.disk.subfolder(f"resource.{self.id}")
             return self._rundir
 
     def content(self, index: int) -> Content:
