@@ -108,9 +108,16 @@ def _recolored(pixels: Tensor) -> Tensor:
     return pixels[:, torch.randperm(3)]
 
 
+_TURNS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda one: one.flip(-1),
+    lambda one: one.flip(-2),
+    lambda one: one.transpose(-1, -2),
+)
+
+
 def _turned(*maps: Tensor) -> Sequence[Tensor]:
     """All in the same of the eight positions of a square."""
-    for turn in (lambda m: m.flip(-1), lambda m: m.flip(-2), lambda m: m.transpose(-1, -2)):
+    for turn in _TURNS:
         if random.random() < 0.5:
             maps = tuple(turn(one) for one in maps)
     return maps

@@ -141,11 +141,13 @@ BUILT_IN = {
     "cpu": "vaccel.plugins.cpu:plugin",
     "exec": "vaccel.plugins.exec:plugin",
     "noop": "vaccel.plugins.noop:plugin",
+    "onnx": "vaccel.plugins.onnx:plugin",
+    "opencv": "vaccel.plugins.opencv:plugin",
     "pynq": "vaccel.plugins.pynq:plugin",
     "rpc": "vaccel.plugins.rpc:plugin",
-    "torch": "vaccel.plugins.torch:plugin",
+    "tf": "vaccel.plugins.tf:plugin",
     "tflite": "vaccel.plugins.tflite:plugin",
-    "opencv": "vaccel.plugins.opencv:plugin",
+    "torch": "vaccel.plugins.torch:plugin",
     "vsock": "vaccel.plugins.rpc:vsock",
 }
 """As declared in the package metadata, which a source tree that is not installed lacks."""

@@ -118,10 +118,14 @@ class Runtime:
             _attempt(loaded.close)
             log.debug("Unregistered plugin %s", loaded.name)
         self.plugins.clear()
+        self.remove_files()
+        log.release()
+
+    def remove_files(self) -> None:
+        """All that is left to do where there is no time for more."""
         self.rundir.remove()
         if self._disk is not None:
             self._disk.remove()
-        log.release()
 
 
 def _attempt(close: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ import pytest
 import vaccel
 from tests.inference.pairs import at_once, model_of, pair
 from vaccel import Config, Resource, ResourceType, Session
+from vaccel.cli import main
 from vaccel.error import InvalidArgument, NotFound
 from vaccel.inference import annotations as kept
 
@@ -452,3 +453,36 @@ def test_the_example_pictures_give_what_they_show(session: Session):
     assert points[0, :, 2].min() > 0.3
     depth = session.depth_map(example("depth"))
     assert depth[-1].mean() > 3 * depth[0].mean()
+
+
+# -- vaccel run --show -------------------------------------------------------------------------
+
+
+def show(*words: str) -> int:
+    return main.main(["run", *words, "--show"])
+
+
+@pytest.mark.parametrize("operation", ["classify", "depth"])
+def test_show_saves_the_image_in_a_new_file_and_prints_its_path(
+    operation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    monkeypatch.chdir(tmp_path)
+    picture = str(MODELS.parent / "examples" / f"{operation}.jpg")
+    for number in (1, 2):
+        assert show(operation, picture, "--plugins", "vaccel.plugins.onnx") == 0
+        path = Path(capsys.readouterr().out.splitlines()[-1])
+        assert path == tmp_path / f"{operation}.{number}.png"
+        assert Image.open(io.BytesIO(path.read_bytes())).format == "PNG"
+
+
+def test_show_says_where_there_is_nothing_to_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    monkeypatch.chdir(tmp_path)
+    picture = str(MODELS.parent / "examples" / "classify.jpg")
+    assert show("classify", picture, "--plugins", "noop") == 1
+    assert "--show: expected an image, found none" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        show("noop")
+    assert "--show: expected one of classify, detect, " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

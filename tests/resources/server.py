@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -15,7 +18,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 class WebServer:
     """On a port of loopback; `routes` are paths and what answers them."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.routes: dict[str, Answer] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.ended = threading.Event()
@@ -32,11 +35,24 @@ class WebServer:
                 except ConnectionError:  # the client had enough
                     self.close_connection = True
 
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):  # a handshake that failed
+                    super().handle()
+
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
+        self._scheme = "http"
+        if certificate is not None:
+            self._scheme = "https"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # Its threads, not the one that accepts, wait for a client's handshake.
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -54,7 +70,7 @@ class WebServer:
         return self._server.server_address[1]
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self._scheme}://127.0.0.1:{self.port}{path}"
 
     def asked_for(self, path: str) -> list[dict[str, str]]:
         """The headers of each request for `path`."""

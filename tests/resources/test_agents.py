@@ -116,6 +116,21 @@ def test_a_peer_without_folders_in_names_gets_flat_ones(
     assert keeper.seen == [{"x": b"a/x", "y": b"a/y", "2.x": b"x"}]
 
 
+def test_a_folder_of_many_files_arrives(
+    serve: Callable[..., Agent], keeper: Keeper, tmp_path: Path
+) -> None:
+    agent = serve()
+    (tmp_path / "m").mkdir()
+    for i in range(4095):
+        (tmp_path / "m" / f"{i:04}").write_bytes(b"%d" % i)
+    (tmp_path / "m" / "large").write_bytes(LARGE)  # so that they go in chunks
+    with Session(endpoint=agent.endpoint) as session, Resource(tmp_path / "m", MODEL) as resource:
+        session.noop()
+        resource.register(session)
+    (found,) = keeper.seen
+    assert (len(found), found["4094"], found["large"]) == (4096, b"4094", LARGE)
+
+
 def test_many_clients_register_one_url_at_once(
     serve: Callable[..., Agent], keeper: Keeper, web: WebServer
 ) -> None:

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import vaccel
 from tests.resources.conftest import files_below
 from tests.resources.hostile import (
     PACKINGS,
@@ -88,6 +89,13 @@ def test_its_files_come_back_with_the_next_session(tmp_path: Path, disk: Path) -
         assert files_below(disk) == []
     resource.close()
     assert files_below(disk) == []
+
+
+def test_nothing_is_left_on_disk_at_the_end(tmp_path: Path, disk: Path) -> None:
+    Resource.from_archive(zip_of(tmp_path / "m.zip", *FILES), MODEL)
+    assert files_below(disk) != []
+    vaccel.cleanup()
+    assert list(disk.iterdir()) == []
 
 
 def test_the_kind_is_told_by_the_content(tmp_path: Path) -> None:

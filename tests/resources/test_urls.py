@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import stat
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -467,6 +469,43 @@ def test_a_prefix_has_no_query_and_none_allows_nothing() -> None:
             Prefixes([bad])
     with pytest.raises(PermissionDenied):
         Prefixes([]).check(urls.parse("https://host/"))
+
+
+# -- https -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Of 127.0.0.1, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    path = tmp_path / "server.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [*command.split(), *names, "-keyout", str(path), "-out", f"{path}.crt"],
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+def test_https_is_fetched_from_servers_that_are_trusted(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with WebServer(certificate) as web:
+        web.routes |= {"/m": File(CONTENT, cuts=(1000,)), "/down": redirect("http://127.0.0.1/m")}
+        web.routes["/stop"] = raw(b"HTTP/1.1 200 OK\r\n", then=web.ended.wait)
+        with pytest.raises(ConnectionFailed, match=r"no trust in the server: .*SSL_CERT_FILE"):
+            fetch(web.url("/m"))
+        assert web.asked == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert fetch(web.url("/m")).read_bytes() == CONTENT
+        with pytest.raises(PermissionDenied, match="expected https again"):
+            fetch(web.url("/down"))
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.3 s"):
+            fetch(web.url("/stop"), UrlLimits(total=0.3))
 
 
 # -- proxies ---------------------------------------------------------------------------------------

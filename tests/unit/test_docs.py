@@ -133,7 +133,7 @@ def test_the_design_gives_every_module_a_layer():
         ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
         for path in package.rglob("[!_]*.py")
     }
-    families = r"^(cli|testing|fpga\.rtl|fpga\.model)\..*"
+    families = r"^(cli|testing|inference|foreign|sources|uploads|fpga\.rtl|fpga\.model)\..*"
     modules = {re.sub(families, r"\1.*", module) for module in modules}
     assert sorted(module for module in modules if f"`{module}`" not in table) == []
 

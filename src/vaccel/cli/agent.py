@@ -14,7 +14,7 @@ from vaccel.agent import Agent
 from vaccel.cli import options, program
 from vaccel.config import DEFAULT_ENDPOINT
 from vaccel.rpc.handler import Limits
-from vaccel.rundir import Rundir
+from vaccel.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def _serve(args: argparse.Namespace) -> int:
         resources=args.max_resources,
         store=args.max_store,
     )
-    with _Signals(runtime.current().rundir) as signals:
+    with _Signals(runtime.current()) as signals:
         agent = Agent(
             args.server_address,
             limits=limits,
@@ -77,8 +77,8 @@ def _serve(args: argparse.Namespace) -> int:
 class _Signals:
     """Turns the first SIGINT or SIGTERM into a return from `wait`; the second ends the process."""
 
-    def __init__(self, rundir: Rundir) -> None:
-        self._rundir = rundir
+    def __init__(self, running: Runtime) -> None:
+        self._running = running
         self._count = 0
 
     def __enter__(self) -> _Signals:
@@ -108,7 +108,7 @@ class _Signals:
         self._count += 1
         if self._count > 1:
             try:
-                self._rundir.remove()
+                self._running.remove_files()
             finally:
                 os._exit(128 + number)
 

@@ -26,6 +26,7 @@ from vaccel.ops.spec import Operation
 from vaccel.ops.tensors import Tensor
 from vaccel.resource import Resource, ResourceType
 from vaccel.session import Session
+from vaccel.sources.urls import is_url
 
 _EPILOG = """\
 Values stand in the operation's order or as NAME=VALUE:
@@ -83,7 +84,8 @@ def _call(op: Operation, given: dict[str, Any], session: Session) -> Any:
         for name, kind in op.inputs.items():
             if isinstance(kind, ResourceRef) and name in given:
                 type = ResourceType.LIB if op.name.startswith("exec") else ResourceType.MODEL
-                resource = stack.enter_context(Resource(given[name], type))
+                make = Resource.from_url if is_url(given[name]) else Resource
+                resource = stack.enter_context(make(given[name], type))
                 resource.register(session)
                 given[name] = resource
         return getattr(session, op.name)(**given)

@@ -16,6 +16,7 @@ from vaccel.ops.kinds import Kind
 from vaccel.ops.numbers import F32, Array, Scalar
 from vaccel.ops.objects import Args, Bytes, Object, ResourceRef, Text
 from vaccel.ops.tensors import Buffer, Tensor
+from vaccel.sources.urls import is_url
 
 _SCALAR_TYPES = {type.name.lower(): type for type in DTYPES if type % 2}
 _FILE_TYPES = {type.name.lower(): type for type in (ArgType.RAW, ArgType.BUFFER, ArgType.CUSTOM)}
@@ -68,8 +69,10 @@ def _parse_one(kind: Kind, text: str) -> Any:
     if isinstance(kind, Args):
         return _argument(text)
     if isinstance(kind, ResourceRef):
-        if not Path(text).is_file():
-            raise NotFound(f"expected a file, found none at {text!r}")
+        if is_url(text):
+            return text
+        if not Path(text).exists():
+            raise NotFound(f"expected a file, a folder or a URL, found none at {text!r}")
         return Path(text)
     if isinstance(kind, Object):
         return _object(kind.cls, text)

@@ -27,15 +27,17 @@ SUFFIXES = (".onnx",)
 
 _SMALL = 2**20
 """Bytes of a model below which a second thread takes longer to wake up than it would save."""
-_DTYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
+_DTYPES: dict[str, Any] = {
+    "float": np.float32,
+    "float16": np.float16,
+    "double": np.float64,
+    "bool": np.bool_,
+} | {
+    f"{sign}int{bits}": np.dtype(f"{sign}int{bits}")
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
 }
+"""By onnxruntime's name of what a tensor has."""
 
 
 class ImageModel:
@@ -133,6 +135,7 @@ def _model(source: Path | bytes) -> ImageModel:
 def _signature(one: Any) -> tuple[str, tuple[int | None, ...], Any]:
     """Name, extents (None: open) and dtype of an input or an output."""
     shape = tuple(extent if isinstance(extent, int) else None for extent in one.shape or ())
-    if one.type not in _DTYPES:
+    dtype = _DTYPES.get(one.type.removeprefix("tensor(").removesuffix(")"))
+    if dtype is None:
         raise InvalidArgument(f"expected tensors of numbers, found {one.name}: {one.type}")
-    return one.name, shape, np.dtype(_DTYPES[one.type])
+    return one.name, shape, np.dtype(dtype)
