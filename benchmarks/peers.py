@@ -6,6 +6,7 @@ port. The client ends are functions of this module.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import tempfile
@@ -64,7 +65,7 @@ def _serve_save(sock: socket.socket) -> None:
     """Into a file on disk, as an agent does; a byte says that all is there."""
     left = SAVE_BYTES
     memory = memoryview(bytearray(1 << 20))
-    with tempfile.TemporaryFile(dir="/var/tmp", buffering=0) as file:
+    with tempfile.TemporaryFile(dir=os.environ.get("TMPDIR", "/var/tmp"), buffering=0) as file:
         while left:
             count = sock.recv_into(memory)
             if not count:

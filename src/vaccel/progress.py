@@ -11,7 +11,7 @@ from typing import TextIO
 _PATIENCE = 0.5
 """Seconds that pass without a word."""
 _PERIOD = 0.1
-_BAR = 24
+_BAR = 12
 _MIB = 1 << 20
 
 
@@ -53,7 +53,7 @@ class Progress:
         part = done / self._total if self._total else 1.0
         full = round(part * _BAR)
         rate = done / max(seconds, 1e-3)
-        state = f"{done / _MIB:.0f} of {self._total / _MIB:.0f} MiB, {rate / _MIB:.1f} MiB/s"
+        state = f"{done / _MIB:.0f} of {self._total / _MIB:.0f} MiB, {rate / _MIB:.0f} MiB/s"
         if 0 < done < self._total:
             state += f", {(self._total - done) / rate:.0f} s left"
         bar = "#" * full + "." * (_BAR - full)

@@ -385,6 +385,10 @@ def test_bytes_need_no_scaling():
     assert (description.rescale_factor, description.image_mean) == (None, None)
 
 
+def test_outputs_of_undeclared_shape_are_settled_when_they_are_made():
+    assert of(None, outputs=[("logits", [], np.dtype(np.float32))], **PLAIN).output_format is None
+
+
 def test_names_that_do_not_fit_the_outputs_are_refused():
     with pytest.raises(InvalidArgument, match=r"for 2 names: scores \[1, classes\].*found logits"):
         of(None, outputs=SCORES, names=["a", "b"], **PLAIN)

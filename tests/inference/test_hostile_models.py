@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ def refused(sessions: Sessions, files: dict[str, bytes], message: str) -> None:
             resource.register(session)
             with pytest.raises(InvalidArgument, match=message) as caught:
                 session.classify_scores(PICTURE)
-            found.append(caught.value.message.partition("): ")[2]); print(found[-1][:300])
+            found.append(re.sub(r"resource \d+|/\S+", "…", caught.value.message))
             assert len(found[-1]) < 1500
         scores, _ = session.classify_scores(PICTURE)  # by the model that comes with vaccel
         assert scores.sum() == pytest.approx(1)
@@ -262,7 +263,7 @@ def test_a_model_that_asks_for_more_memory_than_there_is_fails_by_itself(session
 
 
 def test_a_model_whose_outputs_are_not_those_declared_is_refused(sessions: Sessions):
-    # onnxruntime believes the declaration of a shape that only running tells.
+    # The engine sees the contradiction, and declares nothing: what comes out counts.
     content = model(
         [
             node("ReduceMean", "images", "level", keepdims=0),
@@ -275,7 +276,7 @@ def test_a_model_whose_outputs_are_not_those_declared_is_refused(sessions: Sessi
         {"none": np.zeros(1, np.float32), "many": np.array([2, 5, 7], np.int64)},
         metadata=SAID,
     )
-    refused(sessions, {"model.onnx": content}, r"logits|shape")
+    refused(sessions, {"model.onnx": content}, r"found logits float32 \[2, 5, 7\]")
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])

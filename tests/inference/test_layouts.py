@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
+import warnings
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.inference.models import PLAIN, Engine, by_pixel, grey, mean_colour, model, node, table
 from vaccel.error import InvalidArgument
@@ -617,6 +621,43 @@ def test_a_shape_that_does_not_fit_is_refused(key: str, shape: tuple[int, ...]):
     description = Description(layouts.FORMATS[key].task, (64, 64), ("a", "b"), output_format=key)
     with pytest.raises(InvalidArgument, match=rf"output_format {key}: expected .*found no output"):
         layouts.decode(description, {"made": np.zeros(shape, np.float32)})
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 0, 0), (2, 9, 4, 4)])
+@pytest.mark.parametrize("key", layouts.FORMATS)
+def test_a_named_output_must_fit_too(key: str, shape: tuple[int, ...]):
+    roles = {role.name: f"the {role.name}" for role in layouts.FORMATS[key].roles}
+    description = Description(
+        layouts.FORMATS[key].task, (64, 64), ("a", "b"), output_format=key, outputs=roles
+    )
+    outputs = {name: np.zeros(shape, np.float32) for name in roles.values()}
+    with pytest.raises(InvalidArgument, match=rf"output_format {key}: expected .*found no output"):
+        layouts.decode(description, outputs)
+
+
+NUMBERS = [0, 0.3, 0.9, 1, -1, 3, 1e6, -1e6, 1e30, -1e30, 1e300, 5e-324, 2.0**62, np.nan, np.inf]
+DTYPES = ["float16", "float32", "float64", "int8", "uint8", "int64"]
+
+
+@given(
+    key=st.sampled_from(sorted(VALUES)),
+    some=st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=3),
+    dtypes=st.lists(st.sampled_from(DTYPES), min_size=4, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_whatever_the_numbers_are_they_are_read_or_refused(
+    key: str, some: list[float], dtypes: list[str], seed: int
+):
+    rng = np.random.default_rng(seed)
+    outputs = {}
+    for (name, array), dtype in zip(VALUES[key][1].items(), dtypes, strict=False):
+        values = np.where(rng.random(array.shape) < 0.5, array, rng.choice(some, array.shape))
+        with warnings.catch_warnings():  # of numpy's, that these do not fit
+            warnings.simplefilter("ignore")
+            outputs[name] = values.astype(dtype)
+    with contextlib.suppress(InvalidArgument):
+        for array in vars(layouts.decode(described(key), outputs)).values():
+            assert np.isfinite(array).all()
 
 
 @pytest.mark.parametrize("task", ["classify", "detect", "segment", "pose", "depth"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import resource as resource_limits
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,9 +117,14 @@ def test_a_peer_without_folders_in_names_gets_flat_ones(
     assert keeper.seen == [{"x": b"a/x", "y": b"a/y", "2.x": b"x"}]
 
 
-def test_a_folder_of_many_files_arrives(
-    serve: Callable[..., Agent], keeper: Keeper, tmp_path: Path
+def test_a_folder_may_hold_more_files_than_a_process_may_have_open(
+    serve: Callable[..., Agent], keeper: Keeper, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    soft, hard = resource_limits.getrlimit(resource_limits.RLIMIT_NOFILE)
+    resource_limits.setrlimit(resource_limits.RLIMIT_NOFILE, (min(1024, hard), hard))
+    request.addfinalizer(
+        lambda: resource_limits.setrlimit(resource_limits.RLIMIT_NOFILE, (soft, hard))
+    )
     agent = serve()
     (tmp_path / "m").mkdir()
     for i in range(4095):

@@ -38,7 +38,7 @@ examples:
   vaccel run fpga_vadd 5,1,2.1 -2.2,1.1,6.4
   vaccel run fpga_mmult a=[[1,2],[3,4]] b=[[0,1],[1,0]] -o product.csv
   vaccel run minmax indata=7,300,-2 ndata=3 low_threshold=0 high_threshold=255
-  vaccel run detect picture.jpg --show
+  vaccel run classify picture.jpg --plugins noop
   vaccel run fpga_vadd a.npy b.npy --endpoint tcp://192.168.4.21:8192 -o c.npy
   vaccel run sgemm --help
 

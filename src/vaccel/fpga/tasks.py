@@ -112,8 +112,9 @@ class MatrixTask:
     """A square product C = A·B, by blocks of C of `extent` rows and columns.
 
     A block stays in device memory while the kernel adds to it, one stretch of the inner dimension
-    after the other, in ascending order; a stretch is worked through in bands of rows. The kernel wants sizes that are multiples of its own: what
-    is missing is filled with zeros, and a sum that starts at +0 does not change by adding them.
+    after the other, in ascending order; a stretch is worked through in bands of rows. The kernel
+    wants sizes that are multiples of its own: what is missing is filled with zeros, and a sum that
+    starts at +0 does not change by adding them.
     """
 
     kernel = MMULT

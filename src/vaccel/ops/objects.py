@@ -133,6 +133,8 @@ class Picture(Bytes):
         return "picture"
 
     def check(self, value: Any, dims: Dims) -> memoryview:
+        if isinstance(value, bytes):
+            return memoryview(value)
         try:
             array = as_array(_known_mode(value))
         except InvalidArgument:

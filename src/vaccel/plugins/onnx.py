@@ -10,6 +10,7 @@ asks for it (`annotated_image`, or `blobs` of the resource). A session keeps its
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +67,7 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
         """What was found, and the name of the image with it."""
         found = self.find_in(image, session, task, task)
         content = bytes(image)  # the caller's, who may use its memory again
-        draw = lambda: found.annotated(content)  # noqa: E731
+        draw = functools.partial(found.annotated, content)
         return found, self.annotations.keep(session, task, len(content), draw)
 
     def _model(self, session: Session, task: str) -> ImageModel:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from vaccel.error import InvalidArgument, PluginError
 from vaccel.inference import onnx_models, tf_models
+from vaccel.inference.converted_models import ConvertedModel
 from vaccel.inference.loaded import ModelPlugin, import_engine
-from vaccel.inference.tf_models import ConvertedModel, GraphModel, open_model
+from vaccel.inference.tf_models import GraphModel, open_model
 from vaccel.ops import tf
 from vaccel.ops.catalog import Operations
 from vaccel.plugin import PluginType

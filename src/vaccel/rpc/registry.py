@@ -13,6 +13,7 @@ from vaccel.rpc.link import Link
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT
 from vaccel.rpc.upload import Piece, fetch, upload
 from vaccel.sources.names import flat
+from vaccel.sources.trees import SMALL_FILE
 
 if TYPE_CHECKING:
     from vaccel.resource import Blob, Resource
@@ -72,5 +73,6 @@ def sync(link: Link, session: int, resource: Resource, there: int, timeout: floa
 
 
 def _content(blob: Blob) -> contextlib.closing[Content]:
-    content = MemoryContent(blob.data) if blob.path is None else FileContent(blob.path)
-    return contextlib.closing(content)
+    if blob.path is None or blob.data.nbytes <= SMALL_FILE:
+        return contextlib.closing(MemoryContent(blob.data))
+    return contextlib.closing(FileContent(blob.path))

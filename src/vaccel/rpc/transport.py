@@ -41,7 +41,7 @@ def send(sock: socket.socket, length: int, buffers: Sequence[Any]) -> None:
     if length <= _JOIN_BELOW:
         sock.sendall(b"".join(buffers))
         return
-    views = []
+    views: list[memoryview] = []
     missing = 0
     for buffer in buffers:
         if isinstance(buffer, FileSlice):

@@ -9,6 +9,10 @@ from pathlib import Path
 from vaccel import log
 from vaccel.error import NotFound
 
+SMALL_FILE = 1 << 16
+"""Files up to this many bytes are read: a mapping takes a descriptor, and folders may hold more
+files than a process may have open."""
+
 
 def place(folder: Path, name: str) -> Path:
     """The path for a new file `name` (checked before) in `folder`; folders in between are made,
@@ -24,8 +28,8 @@ def map_file(path: Path) -> memoryview:
     """Its content, read-only; NotFound if it cannot be opened."""
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return memoryview(b"")  # an empty file cannot be mapped
+            if os.fstat(file.fileno()).st_size <= SMALL_FILE:
+                return memoryview(file.read())
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as exc:
         log.debug("cannot map %s: %s", path, exc)

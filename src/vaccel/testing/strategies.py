@@ -147,7 +147,7 @@ def resources() -> st.SearchStrategy[Resource]:
 
 
 def objects(cls: type) -> st.SearchStrategy[Any]:
-    """Values of the classes in `vaccel.ops.tf`, `.tf.lite`, `.torch` and `.onnx`; texts for `str`."""
+    """Values of the classes in vaccel.ops.tf, .tf.lite, .torch and .onnx; texts for `str`."""
     if issubclass(cls, Tensor):
         return tensors(cls)
     if cls is str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vaccel.error import InvalidArgument
 from vaccel.resource import Blob, BlobType, Resource, ResourceType
 from vaccel.rpc.content import Content, FileContent, MemoryContent
-from vaccel.sources.trees import place
+from vaccel.sources.trees import SMALL_FILE, place
 from vaccel.uploads.store import Store, Stored
 
 
@@ -104,8 +104,8 @@ def content_of(resource: Resource, index: int) -> Content:
 def _map(path: Path) -> memoryview:
     """Memory that can be written to, and shows the file where it was not."""
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return memoryview(b"")  # an empty file cannot be mapped
+        if os.fstat(file.fileno()).st_size <= SMALL_FILE:
+            return memoryview(bytearray(file.read()))
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
 

@@ -86,7 +86,7 @@ def settle(description: Description, declared: Sequence[Output]) -> str | None:
     """
     if description.output_format is not None:
         return _row(description.output_format, description.task).key
-    if any(None in one.shape for one in declared):
+    if any(None in one.shape or not one.shape for one in declared):  # no extents: none declared
         return None
     return guess(description, declared)
 

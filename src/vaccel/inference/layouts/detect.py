@@ -79,7 +79,7 @@ def _ssd(
     """[1, n, 4] top, left, bottom, right as parts of the input; [1, n] classes, [1, n] scores;
     how many of the n there are."""
     height, width = sized(size)
-    n = _whole("count", counted("count", count).reshape(-1), boxes.shape[1] + 1)[0]
+    n = _whole("count", count.reshape(-1), boxes.shape[1] + 1)[0]
     parts = counted("boxes", boxes[0, :n], 1e3).astype(np.float32)
     scaled = parts[:, [1, 0, 3, 2]] * np.array([width, height] * 2, np.float32)
     return _listed(description, scaled, classes[0, :n], scores[0, :n])
@@ -95,19 +95,21 @@ def _listed(description: Description, boxes: Array, classes: Array, scores: Arra
     sure = fractions("scores", scores)
     chosen = above(sure, threshold(description.thresholds, "score"))[:MOST_FOUND]
     most = len(description.names) or 2**31
-    kinds = _whole("classes", counted("classes", classes[chosen]), most)
+    kinds = _whole("classes", classes[chosen], most)
     return Boxes(pixels("boxes", boxes[chosen]), sure[chosen], kinds.astype(np.int32))
 
 
 def _whole(name: str, values: Array, end: int) -> Array:
     """Whole numbers that a model may have put out as floats. InvalidArgument: not below `end`."""
-    whole = values.astype(np.int64)
-    if len(values) and not ((whole == values).all() and 0 <= whole.min() <= whole.max() < end):
+    counted(name, values)
+    # The range first: numbers beyond those of int64 have no value there.
+    within = not len(values) or 0 <= values.min() <= values.max() < end
+    if not within or (np.trunc(values) != values).any():
         raise InvalidArgument(
             f"model: {name}: expected whole numbers from 0 to {end - 1}, "
             f"found {values.min():g} to {values.max():g}; do names and output_format fit?"
         )
-    return whole
+    return values.astype(np.int64)
 
 
 def _detr(description: Description, size: Size, logits: Array, boxes: Array) -> Boxes:

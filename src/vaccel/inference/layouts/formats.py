@@ -48,10 +48,12 @@ class Role:
 
     def candidates(self, outputs: Sequence[Output], description: Description) -> list[Output]:
         """The outputs that could have this role; one, if that is plain."""
+        fitting = [one for one in outputs if self._could_be(one, description)]
         wanted = description.outputs.get(self.name)
         if wanted is not None:
-            return [one for one in outputs if one.name == wanted]
-        fitting = [one for one in outputs if self._could_be(one, description)]
+            return [one for one in fitting if one.name == wanted]
+        if len(fitting) < 2:
+            return fitting
         for hint in self.hints:
             for match in (str.__eq__, str.__contains__):
                 named = [one for one in fitting if match(_plain(one.name), hint)]
