@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def tar_of(path: Path, *members: tuple[str, bytes | dict[str, Any]]) -> Path:
 
 
 def zip_of(path: Path, *members: tuple[str, bytes | dict[str, Any]]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two members of one name
         for name, what in members:
             info = zipfile.ZipInfo("x")
             info.filename = name  # as it is: the constructor cuts at NUL
