@@ -308,6 +308,9 @@ def test_who_does_not_listen_or_speak_http_is_named(web: WebServer) -> None:
         port = sock.getsockname()[1]
     with pytest.raises(ConnectionFailed, match=f"http://127.0.0.1:{port}/m cannot be reached"):
         fetch(f"http://127.0.0.1:{port}/m")
+    for host in ("a" * 64, "a..b"):
+        with pytest.raises(ConnectionFailed, match=f"http://{host}/m cannot be reached: .*label"):
+            fetch(f"http://{host}/m")
     web.routes["/m"] = raw(b"\x00\x01 no HTTP\r\n\r\n")
     with pytest.raises(ProtocolError, match="expected HTTP, found BadStatusLine"):
         fetch(web.url("/m"))

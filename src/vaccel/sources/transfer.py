@@ -124,7 +124,7 @@ class Transfer:
             return cast(http.client.HTTPResponse, self._opener.open(request, timeout=seconds))
         except FFIError:
             raise
-        except (OSError, http.client.HTTPException) as exc:
+        except (OSError, http.client.HTTPException, UnicodeError) as exc:  # of a host's name
             self.check_time()
             raise self._unanswered(exc) from None
 
