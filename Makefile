@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints-dev.txt src/vaccel/_version.py
 
-.PHONY: help demo test test-cocotb test-pynq test-protobuf test-armhf test-fp32 bench format clean
+.PHONY: help demo test test-cocotb test-pynq test-protobuf test-armhf test-fp32 bench train format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -39,6 +39,9 @@ bench: .venv/.installed ## measure remote calls against raw sockets, and the sim
 	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/fpga.py
 	$(BIN)/python benchmarks/inference.py
+
+train: .venv/.dev ## train the five small models of the plugin onnx anew
+	$(BIN)/python -m training.train
 
 format: .venv/.dev ## put the source into its one format
 	$(BIN)/ruff format .

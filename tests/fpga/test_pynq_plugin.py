@@ -27,7 +27,7 @@ from vaccel.plugins import cpu
 from vaccel.plugins.pynq import PynqPlugin
 from vaccel.testing import check_plugin
 
-OPERATIONS = ["fpga_arraycopy", "fpga_mmult", "fpga_parallel", "fpga_vadd"]
+OPERATIONS = ["fpga_arraycopy", "fpga_vadd", "fpga_parallel", "fpga_mmult"]
 LANES = 4
 OLD_NAME = "/usr/local/lib/arm-linux-gnueabihf/libvaccel-pynq.so"
 

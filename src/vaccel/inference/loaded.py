@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Callable
 from types import ModuleType
@@ -150,6 +151,9 @@ class ModelPlugin(Plugin, Generic[M]):
 
 def import_engine(module: str, extra: str) -> Any:
     """The module of an inference engine; PluginError with the install line where it is missing."""
+    # From its import on, onnxruntime collects usage data in the user's cache folder and sends them
+    # to its maker. Its own function to end that comes too late; only this it heeds.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         found: ModuleType = importlib.import_module(module)
     except ImportError as exc:

@@ -52,6 +52,10 @@ class PynqPlugin(Plugin):
         self._turns = Turns()
         self._shares: dict[Session, Share] = {}
 
+    def operations(self) -> list[Operation]:
+        """In the order in which the original plugin registers them."""
+        return [operation_of(operation) for operation in _METHODS]
+
     # -- lifetimes -----------------------------------------------------------------------------
 
     def start(self, config: Config) -> None:
