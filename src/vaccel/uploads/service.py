@@ -131,7 +131,8 @@ class Uploads:
         request = shape.message
         self._session(request.session_id)
         with contextlib.closing(content_of(self._resource(request.resource_id), request.blob)) as c:
-            if request.size > CHUNK or request.offset + request.size > c.size:
+            # protobuf's C++ core reads large unsigned numbers as negative ones on 32-bit machines.
+            if not 0 <= request.size <= CHUNK or request.offset + request.size > c.size:
                 raise InvalidArgument(
                     f"FetchChunk: expected at most {CHUNK} bytes within the {c.size} of blob "
                     f"{request.blob}, found {request.size} from {request.offset}"
