@@ -103,6 +103,12 @@ class Reader:
 
         threading.Thread(target=work, name="vaccel-peer", daemon=True).start()
 
+    def _desert(self, peer: Readable, why: Exception) -> None:
+        """There is no thread to read `peer`. Its client would wait for ever, so it is told."""
+        log.error("%s: %s; connection closed", self.owner.endpoint, why)
+        peer.disconnect()
+        peer.release()
+
     def _stolen(self) -> bool:
         try:
             self.claim.popitem()
@@ -142,11 +148,8 @@ class OwnReader(Reader):
         try:
             self._spawn(self.read)
         except RuntimeError as exc:
-            # Nobody reads any more. The client would wait for ever, so it is told.
-            log.error("%s: %s; connection closed", self.owner.endpoint, exc)
-            self._peer.disconnect()
             self._end()
-            self._peer.release()
+            self._desert(self._peer, exc)
         return True
 
     def carry_on(self) -> None:
@@ -246,12 +249,9 @@ class SharedReader(Reader):
         try:
             self._spawn(self._read)
         except RuntimeError as exc:
-            # As with a connection's own reader: nobody would read these.
-            log.error("%s: %s; connections closed", self.owner.endpoint, exc)
             for peer in list(self._peers.values()):
                 self._drop(peer)
-                peer.disconnect()
-                peer.release()
+                self._desert(peer, exc)
 
     def _drop(self, peer: Readable) -> bool:
         """Read `peer` no longer; False if it was the last, with which the thread ends."""
@@ -299,6 +299,4 @@ class SharedReader(Reader):
         try:
             OwnReader(self.owner, peer).start()
         except RuntimeError as exc:
-            log.error("%s: %s; connection closed", self.owner.endpoint, exc)
-            peer.disconnect()
-            peer.release()
+            self._desert(peer, exc)
