@@ -37,7 +37,9 @@ def test_a_thousand_killed_clients_leave_nothing_behind(
     after = agent.state()
     for what in ("connections", "open", "threads", "descriptors", "files"):
         assert after[what] == before[what], what
-    assert after["rss"] - warm["rss"] < 16 * MIB, "each client's resource alone has 1 MiB"
+    # Without a leak it wobbles by some 20 MiB, up and down, as the C library keeps and returns
+    # memory; the 1 MiB of each client's resource alone would add up to 800 MiB.
+    assert after["rss"] - warm["rss"] < 64 * MIB
     with RawClient(agent.endpoint) as client:
         session = client.session()
         assert session > CLIENTS // 2, "most clients came as far as a session"
