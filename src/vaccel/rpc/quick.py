@@ -1,27 +1,73 @@
-"""Small calls of known shapes, with as little as possible between the caller and the socket."""
+"""Small calls of known shapes, with as little as possible between the caller and the socket.
+
+A thread that finds the connection free makes its call alone. Those that come meanwhile form a line.
+Who is done with the connection sends the requests of the whole line in one piece and gives the
+connection to the first of the line, which reads all their answers. The threads are woken one by
+one, each by the one before, and that first one last: more than one could not run, and the agent
+computes in the meantime.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from vaccel.config import Timeouts
-from vaccel.error import ConnectionLost
+from vaccel.error import ConnectionLost, FFIError
 from vaccel.rpc.client import Client
-from vaccel.rpc.codec import Match, Shape
+from vaccel.rpc.codec import SMALL_FRAME, Match, Shape
 from vaccel.rpc.frames import Template
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Event, Kind
 from vaccel.rpc.waiting import Waiter
 
 _UNARY = bytes((Kind.REQUEST, 0))
 
-# Threads that make quick calls take the connection in turns. Switching threads costs more than such
-# a call, so one keeps the connection for a while, as long as it comes back for it at once.
-_TURN = 0.002
-_GLANCE = 0.001  # times the place in the line: when to look whether the connection is free
+_PATIENCE = 0.002
+"""Seconds. A call in the line that sees nothing being sent for so long goes by itself."""
+
+
+class Queued:
+    """A call in the line, which the thread with the connection sends."""
+
+    __slots__ = (
+        "batch",
+        "contents",
+        "frame",
+        "match",
+        "next",
+        "number",
+        "ready",
+        "template",
+        "waiter",
+        "woken",
+    )
+
+    def __init__(self, template: Template, contents: Sequence[Any], match: Match) -> None:
+        self.template = template
+        self.contents = contents
+        self.match = match
+        self.number = b""
+        """Of its stream, as in the header; once it is sent."""
+        self.frame: bytearray | None = None
+        """The answer."""
+        self.waiter: Waiter | None = None
+        """Gets the answer, which is late or not as expected."""
+        self.batch: Sequence[Queued] = ()
+        """It has the read lock, and is to read the answers of these, of which it is the first."""
+        self.next: Queued | None = None
+        """Who is to be woken then."""
+        self.woken = False
+        """With `frame`, `waiter` or `batch`, or with none of them if nothing was sent."""
+        self.ready = threading.Lock()
+        self.ready.acquire()
+
+    def wake(self) -> None:
+        self.woken = True
+        self.ready.release()
 
 
 class QuickClient(Client):
@@ -31,9 +77,7 @@ class QuickClient(Client):
         self, endpoint: str, timeouts: Timeouts | None = None, limit: int = DEFAULT_LIMIT
     ) -> None:
         super().__init__(endpoint, timeouts, limit)
-        self._line: deque[threading.Lock] = deque()
-        """Threads that wait for the read lock; to release theirs passes it on to them."""
-        self._turn_ends = 0.0
+        self._line: deque[Queued] = deque()
 
     def quick(
         self, method: str, template: Template, contents: Sequence[Any], match: Match
@@ -42,8 +86,8 @@ class QuickClient(Client):
 
         Where it does not, or the connection is busy with a slow call, the same as from `call`.
         """
-        if not self._read_lock.acquire(False) and not self._queue_up():
-            return self.call(method, template, contents)
+        if not self._read_lock.acquire(False):
+            return self._queue_up(method, Queued(template, contents, match))
         event = None
         try:
             number = self._send_alone(template, contents)
@@ -58,67 +102,157 @@ class QuickClient(Client):
         except BaseException as exc:
             self._broken(exc)
         finally:
-            if self._line and time.monotonic() > self._turn_ends:
-                self._pass_on()
-            else:
-                self._read_lock.release()
-            if self._pending:
-                self._wake_next()
+            self._let_go()
         return self._decode(method, event) if event else self.call(method, template, contents)
 
-    def _queue_up(self) -> bool:
-        """Wait for the read lock; False if its holder is in a slow call, and we do not have it."""
-        mine = threading.Lock()
-        mine.acquire()
-        self._line.append(mine)
+    def _let_go(self, done: Sequence[Queued] = ()) -> None:
+        """Give the read lock, which we hold, to the first in line, or to nobody; wake `done`."""
+        chain = list(done)
         try:
-            return self._wait_in_line(mine)
-        except BaseException:  # from a signal handler: the lock must not be passed on to nobody
-            try:
-                self._line.remove(mine)
-            except ValueError:
-                mine.acquire(timeout=_GLANCE)  # unless it was before the signal
-                self._pass_on()
-                if self._pending:
-                    self._wake_next()
+            while not (self._line and self._send_line(chain)):
+                self._read_lock.release()
+                # Who came to the line just before that has found the lock taken.
+                if not self._line or not self._read_lock.acquire(False):
+                    break
+        except BaseException:  # from a signal handler
+            self._read_lock.release()
             raise
+        finally:
+            for call, following in pairwise(chain):
+                call.next = following
+            if chain:
+                chain[0].wake()
+        if self._pending:
+            self._wake_next()
 
-    def _wait_in_line(self, mine: threading.Lock) -> bool:
-        stream = -1
-        while not mine.acquire(timeout=_GLANCE * self._place(mine)):
-            if self._read_lock.acquire(False):
-                free = True  # its holder has not come back
-            elif stream == self._stream or self._lost is not None:
-                free = False  # nothing was sent since the last look
-            else:
-                stream = self._stream
-                continue
-            try:
-                self._line.remove(mine)
-            except ValueError:  # it is passed on to us just now
-                mine.acquire()
-                return True
-            if free:
-                self._turn_ends = time.monotonic() + _TURN
-            return free
+    # -- in line -------------------------------------------------------------------------------
+
+    def _queue_up(self, method: str, mine: Queued) -> bytearray | tuple[Shape, list[memoryview]]:
+        try:
+            self._line.append(mine)
+            if self._read_lock.acquire(False):  # it was released before we were in the line
+                self._let_go()
+            if not mine.ready.acquire(timeout=_PATIENCE):
+                self._wait_in_line(mine)
+            if mine.batch:
+                self._read_answers(mine)
+            elif mine.next is not None:
+                mine.next.wake()
+        except BaseException as exc:
+            self._leave(mine, exc)
+            raise
+        if mine.frame is not None:
+            return mine.frame
+        if mine.waiter is None:
+            return self.call(method, mine.template, mine.contents)
+        try:
+            event = self._wait(mine.waiter, None)
+        finally:
+            self._pending.pop(_stream(mine), None)
+            self._wake_next()
+        return self._decode(method, event)
+
+    def _wait_in_line(self, mine: Queued) -> None:
+        stream = 0
+        while stream != self._stream:
+            stream = self._stream
+            if mine.ready.acquire(timeout=_PATIENCE):
+                return
+        # Who has the read lock is in a slow call.
+        try:
+            self._line.remove(mine)
+        except ValueError:  # somebody has just taken us along
+            mine.ready.acquire()
+
+    def _leave(self, mine: Queued, exc: BaseException) -> None:
+        """After an error, or an exception from a signal handler."""
+        try:
+            self._line.remove(mine)
+        except ValueError:
+            with suppress(FFIError, type(exc)):
+                self._broken(exc)
+            # Who reads finds the connection lost, and wakes us if that has not happened.
+            while not mine.woken:
+                mine.ready.acquire(timeout=_PATIENCE)
+            self._pending.pop(_stream(mine), None)
+            if mine.batch:
+                self._let_go(mine.batch[1:])
+            elif mine.next is not None:
+                with suppress(RuntimeError):  # already awake
+                    mine.next.wake()
+
+    # -- a line at a time ----------------------------------------------------------------------
+
+    def _send_line(self, chain: list[Queued]) -> bool:
+        """Send for those in line, and give the first the read lock; False if that is still ours.
+
+        Adds to `chain` who is to be woken.
+        """
+        batch: list[Queued] = []
+        size = 0
+        with suppress(IndexError):  # one may leave the line at any time
+            # So few bytes that the sockets hold them and the answers, whether read or not.
+            while self._line and size < SMALL_FRAME:
+                call = self._line.popleft()
+                size += call.template.length + call.match.size
+                batch.append(call)
+        if not batch:
+            return False
+        chain += batch
+        if not self._send_together(batch):
+            return False
+        batch[0].batch = batch
+        del chain[len(chain) - len(batch) + 1 :]
         return True
 
-    def _place(self, mine: threading.Lock) -> int:
-        """In the line, from 1."""
+    def _send_together(self, batch: Sequence[Queued]) -> bool:
+        """As `_send_alone`, for several; False also if the connection is lost."""
+        if not self._send_lock.acquire(False):
+            return False
         try:
-            return self._line.index(mine) + 1
-        except (ValueError, RuntimeError):  # it is passed on to us, or the line moves just now
-            return 1
+            if self._pending or not (self._plain or self._make_plain()):
+                return False
+            frames = []
+            for call in batch:
+                call.number = self._stream.to_bytes(4, "big")
+                self._stream += 2
+                frames.append(call.template.joined(call.number, _UNARY, call.contents))
+            # One system call, and one wake-up of the peer, are worth a copy of small frames.
+            self._sock.sendall(b"".join(frames))
+        except BaseException as exc:
+            with suppress(FFIError):  # the calls of the batch will raise it
+                self._broken(exc)
+            return False
+        finally:
+            self._send_lock.release()
+        return True
 
-    def _pass_on(self) -> None:
-        """Give the read lock, which we hold, to the next in line."""
+    def _read_answers(self, mine: Queued) -> None:
+        batch, mine.batch = mine.batch, ()
         try:
-            heir = self._line.popleft()
-        except IndexError:
-            self._read_lock.release()
-        else:
-            self._turn_ends = time.monotonic() + _TURN
-            heir.release()
+            frames = [bytearray(call.match.size) for call in batch]
+            count = self._sock.recvmsg_into(frames)[0]
+            for place, (call, frame) in enumerate(zip(batch, frames, strict=True)):
+                size = len(frame)
+                if count < size or frame[4:8] != call.number or not call.match.fits(frame):
+                    self._expect(batch[place:])
+                    rest = b"".join(frames[place:])[:count]
+                    if rest or not place:
+                        self._received(self._connection.receive, rest)
+                    break
+                call.frame = frame
+                count -= size
+        except BaseException as exc:
+            self._broken(exc)
+        finally:
+            self._let_go(batch[1:])
+
+    def _expect(self, batch: Sequence[Queued]) -> None:
+        """Let each call of a batch wait for its answer like any other."""
+        for call in batch:
+            call.waiter = self._pending[_stream(call)] = Waiter()
+
+    # -- alone ---------------------------------------------------------------------------------
 
     def _send_alone(self, template: Template, contents: Sequence[Any]) -> bytes | None:
         """Send without a waiter: we hold the read lock. None: nothing was sent.
@@ -155,3 +289,7 @@ class QuickClient(Client):
         self._receive_limit.set(None)
         self._plain = self._connection.between
         return self._plain
+
+
+def _stream(call: Queued) -> int:
+    return int.from_bytes(call.number, "big")

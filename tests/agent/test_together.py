@@ -1,0 +1,345 @@
+"""Small calls of several threads over one connection: sent together, each with its own answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.agent import peers
+from tests.agent.peers import TIMEOUT, fake_peer
+from vaccel.error import ConnectionLost, FFIError, InvalidArgument
+from vaccel.rpc import codec, frames, messages, quick
+from vaccel.rpc.quick import QuickClient
+from vaccel.rpc.ttrpc import Kind
+from vaccel.testing.expect import wait_for
+
+SIZE = 8
+Request = tuple[int, bytes]
+"""Stream id and content."""
+Answers = Callable[[socket.socket, list[Request]], None]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls stay in the line, however slow this machine is."""
+    monkeypatch.setattr(quick, "_PATIENCE", TIMEOUT)
+
+
+class Caller:
+    """Calls that send a number and get its double back, each from a thread of its own."""
+
+    def __init__(self, client: QuickClient) -> None:
+        self.client = client
+        self.results: dict[int, int | FFIError] = {}
+        self._threads: dict[int, threading.Thread] = {}
+        message = messages.GenopRequest(session_id=1)
+        message.read_args.add(buf=codec.mark(0), size=SIZE, arg_type=peers.INT64)
+        self._template = frames.request(peers.SYNC, "Genop", message, [SIZE])
+        shape, _ = client.call("Genop", self._template, [bytes(SIZE)])
+        self._match = codec.Match(shape, Kind.RESPONSE)
+
+    def call(self, number: int) -> int:
+        content = number.to_bytes(SIZE, "big")
+        answer = self.client.quick("Genop", self._template, [content], self._match)
+        if isinstance(answer, bytearray):
+            (start,) = self._match.offsets
+            return int.from_bytes(answer[start : start + SIZE], "big")
+        return int.from_bytes(answer[1][0], "big")
+
+    def start(self, number: int) -> None:
+        self._threads[number] = threading.Thread(target=self._keep, args=(number,))
+        self._threads[number].start()
+
+    def queue(self, *numbers: int) -> None:
+        """Start calls; they have come to the line in this order."""
+        for number in numbers:
+            length = len(self.client._line)
+            self.start(number)
+            self.line(length + 1)
+
+    def line(self, length: int) -> None:
+        """Wait until so many calls stand in line."""
+        wait_for("the line", f"{length} calls", lambda: len(self.client._line) == length, TIMEOUT)
+
+    def _keep(self, number: int) -> None:
+        try:
+            self.results[number] = self.call(number)
+        except FFIError as exc:
+            self.results[number] = exc
+
+    def end(self, *numbers: int) -> None:
+        """Wait for these calls, by default for all."""
+        for number in numbers or self._threads:
+            self._threads[number].join(TIMEOUT)
+            assert not self._threads[number].is_alive(), f"call {number} hangs"
+
+
+def answer(request: Request) -> bytes:
+    """The frame with the double of the request's number."""
+    stream, content = request
+    double = (2 * int.from_bytes(content, "big")).to_bytes(SIZE, "big")
+    message = messages.GenopResponse()
+    message.write_args.add(buf=double, size=SIZE, arg_type=peers.INT64)
+    return peers.frame(stream, peers.RESPONSE, 0, peers.ok(message))
+
+
+def failure(request: Request) -> bytes:
+    detail = messages.ProtoError(ffi_error=22).SerializeToString()
+    status = {"code": 3, "details": [{"type_url": messages.ERROR_TYPE_URL, "value": detail}]}
+    data = messages.RpcResponse(status=status).SerializeToString()
+    return peers.frame(request[0], peers.RESPONSE, 0, data)
+
+
+def requests(sock: socket.socket, count: int) -> list[Request]:
+    found = []
+    for _ in range(count):
+        stream, _, message = peers.read_request(sock)
+        found.append((stream, message.read_args[0].buf))
+    return found
+
+
+class Held:
+    """A peer that holds back the answer to the first call until the line is as it should be."""
+
+    def __init__(self, count: int, answers: Answers) -> None:
+        self.reached, self.go = threading.Event(), threading.Event()
+        self._count = count
+        self._answers = answers
+
+    def __call__(self, sock: socket.socket) -> None:
+        sock.sendall(answer(*requests(sock, 1)))
+        (first,) = requests(sock, 1)
+        self.reached.set()
+        self.go.wait(TIMEOUT)
+        sock.sendall(answer(first))
+        # All are sent before any is answered.
+        self._answers(sock, requests(sock, self._count))
+        self.serve(sock)
+
+    @staticmethod
+    def serve(sock: socket.socket) -> None:
+        """Answer like an agent until the client hangs up."""
+        while True:
+            sock.sendall(answer(*requests(sock, 1)))
+
+
+@contextlib.contextmanager
+def first_call_held(count: int, answers: Answers) -> Iterator[tuple[Caller, threading.Event]]:
+    """Call 0 has the connection until the event is set; the peer then reads `count` requests more.
+
+    `answers` answers these.
+    """
+    peer = Held(count, answers)
+    with fake_peer(peer) as endpoint, contextlib.closing(QuickClient(endpoint)) as client:
+        caller = Caller(client)
+        caller.start(0)
+        assert peer.reached.wait(TIMEOUT)
+        yield caller, peer.go
+
+
+def in_order(sock: socket.socket, found: list[Request]) -> None:
+    sock.sendall(b"".join(map(answer, found)))
+
+
+def one_by_one(sock: socket.socket, found: list[Request]) -> None:
+    for request in found:
+        sock.sendall(answer(request))
+
+
+def reversed_order(sock: socket.socket, found: list[Request]) -> None:
+    sock.sendall(b"".join(map(answer, reversed(found))))
+
+
+def in_pieces(sock: socket.socket, found: list[Request]) -> None:
+    for byte in b"".join(map(answer, found)):
+        sock.sendall(bytes([byte]))
+
+
+def cut_in_the_last(sock: socket.socket, found: list[Request]) -> None:
+    data = b"".join(map(answer, found))
+    sock.sendall(data[:-3])
+    sock.sendall(data[-3:])
+
+
+@pytest.mark.parametrize(
+    "answers", [in_order, one_by_one, reversed_order, in_pieces, cut_in_the_last]
+)
+def test_calls_sent_together_get_their_own_answers_however_these_come(answers: Answers) -> None:
+    with first_call_held(5, answers) as (caller, go):
+        caller.queue(1, 2, 3, 4, 5)
+        go.set()
+        caller.end()
+        assert caller.results == {number: 2 * number for number in range(6)}
+        assert caller.call(21) == 42, "the connection is as before"
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_error_among_answers_belongs_to_its_call(failing: int) -> None:
+    def answers(sock: socket.socket, found: list[Request]) -> None:
+        make = [answer, answer, answer]
+        make[failing] = failure
+        sock.sendall(b"".join(f(request) for f, request in zip(make, found, strict=True)))
+
+    with first_call_held(3, answers) as (caller, go):
+        caller.queue(1, 2, 3)
+        go.set()
+        caller.end()
+        assert isinstance(caller.results.pop(failing + 1), InvalidArgument)
+        assert all(result == 2 * number for number, result in caller.results.items())
+        assert caller.call(21) == 42
+
+
+@pytest.mark.parametrize("slow", [0, 1, 2])
+def test_a_slow_call_does_not_hold_up_those_sent_with_it(slow: int) -> None:
+    others_ended = threading.Event()
+
+    def answers(sock: socket.socket, found: list[Request]) -> None:
+        late = found.pop(slow)
+        in_order(sock, found)
+        others_ended.wait(TIMEOUT)
+        sock.sendall(answer(late))
+
+    with first_call_held(3, answers) as (caller, go):
+        caller.queue(1, 2, 3)
+        go.set()
+        caller.end(0, *({1, 2, 3} - {slow + 1}))
+        others_ended.set()
+        caller.end()
+        assert caller.results == {number: 2 * number for number in range(4)}
+
+
+def test_a_line_is_as_long_as_the_sockets_can_hold() -> None:
+    """Else neither side would read: both would wait until the other does."""
+
+    def answers(sock: socket.socket, found: list[Request]) -> None:
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sock.recv(1)
+        sock.settimeout(TIMEOUT)
+        in_order(sock, found)
+
+    with first_call_held(2, answers) as (caller, go):
+        caller._match.size += codec.SMALL_FRAME // 2  # as if its answers were that long
+        caller.queue(1, 2, 3)
+        go.set()
+        caller.end(1, 2)
+        caller.end()
+        assert caller.results == {number: 2 * number for number in range(4)}
+
+
+def test_a_call_that_waits_for_a_slow_one_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick, "_PATIENCE", 0.001)
+
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(answer(*requests(sock, 1)))
+        in_order(sock, requests(sock, 3))
+        Held.serve(sock)
+
+    with fake_peer(peer) as endpoint, contextlib.closing(QuickClient(endpoint)) as client:
+        caller = Caller(client)
+        for number in range(3):
+            caller.start(number)
+        caller.end()
+        assert caller.results == {0: 0, 1: 2, 2: 4}
+        assert caller.call(21) == 42
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2])
+def test_all_calls_sent_together_learn_that_the_connection_is_lost(answered: int) -> None:
+    def answers(sock: socket.socket, found: list[Request]) -> None:
+        in_order(sock, found[:answered])
+        sock.shutdown(socket.SHUT_RDWR)
+
+    with first_call_held(3, answers) as (caller, go):
+        caller.queue(1, 2, 3)
+        go.set()
+        caller.end()
+        for number, result in caller.results.items():
+            if number <= answered:
+                assert result == 2 * number
+            else:
+                assert isinstance(result, ConnectionLost)
+
+
+def test_calls_in_line_learn_that_the_connection_is_lost() -> None:
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(answer(*requests(sock, 1)))
+        requests(sock, 1)
+        reached.set()
+        go.wait(TIMEOUT)
+
+    reached, go = threading.Event(), threading.Event()
+    with fake_peer(peer) as endpoint, contextlib.closing(QuickClient(endpoint)) as client:
+        caller = Caller(client)
+        caller.start(0)
+        reached.wait(TIMEOUT)
+        caller.queue(1, 2, 3)
+        go.set()
+        caller.end()
+        assert len(caller.results) == 4
+        assert all(isinstance(result, ConnectionLost) for result in caller.results.values())
+
+
+# -- interrupts ------------------------------------------------------------------------------------
+
+
+def interrupt() -> None:
+    signal.pthread_kill(threading.main_thread().ident or os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_who_is_interrupted_in_line_leaves_it(place: int) -> None:
+    with first_call_held(2, in_order) as (caller, go):
+
+        def rest() -> None:
+            caller.line(place + 1)
+            caller.queue(*range(place + 1, 3))
+            interrupt()
+            caller.line(2)
+            go.set()
+
+        caller.queue(*range(1, place + 1))
+        others = threading.Thread(target=rest)
+        others.start()
+        with pytest.raises(KeyboardInterrupt):
+            caller.call(9)
+        others.join(TIMEOUT)
+        caller.end()
+        assert caller.results == {0: 0, 1: 2, 2: 4}
+        assert caller.call(21) == 42
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_who_is_interrupted_after_sending_ends_the_connection_for_all(place: int) -> None:
+    interrupted = threading.Event()
+
+    def answers(sock: socket.socket, found: list[Request]) -> None:
+        interrupt()
+        interrupted.wait(TIMEOUT)
+        in_order(sock, found)
+
+    with first_call_held(3, answers) as (caller, go):
+
+        def rest() -> None:
+            caller.line(place + 1)
+            caller.queue(*range(place + 1, 3))
+            go.set()
+
+        caller.queue(*range(1, place + 1))
+        others = threading.Thread(target=rest)
+        others.start()
+        with pytest.raises(KeyboardInterrupt):
+            caller.call(9)
+        interrupted.set()
+        others.join(TIMEOUT)
+        caller.end()
+        # As with any call that is interrupted: its answer may have been read in part.
+        assert caller.results.pop(0) == 0
+        assert len(caller.results) == 2
+        assert all(isinstance(result, ConnectionLost) for result in caller.results.values())
