@@ -16,7 +16,7 @@ from tests.agent.peers import TIMEOUT, fake_peer
 from vaccel.error import ConnectionLost, FFIError, InvalidArgument
 from vaccel.rpc import codec, frames, messages, quick
 from vaccel.rpc.quick import QuickClient
-from vaccel.rpc.ttrpc import Kind
+from vaccel.rpc.ttrpc import LAST_STREAM, Kind
 from vaccel.testing.expect import wait_for
 
 SIZE = 8
@@ -40,13 +40,13 @@ class Caller:
         self._threads: dict[int, threading.Thread] = {}
         message = messages.GenopRequest(session_id=1)
         message.read_args.add(buf=codec.mark(0), size=SIZE, arg_type=peers.INT64)
-        self._template = frames.request(peers.SYNC, "Genop", message, [SIZE])
-        shape, _ = client.call("Genop", self._template, [bytes(SIZE)])
+        self.template = frames.request(peers.SYNC, "Genop", message, [SIZE])
+        shape, _ = client.call("Genop", self.template, [bytes(SIZE)])
         self._match = codec.Match(shape, Kind.RESPONSE)
 
     def call(self, number: int) -> int:
         content = number.to_bytes(SIZE, "big")
-        answer = self.client.quick("Genop", self._template, [content], self._match)
+        answer = self.client.quick("Genop", self.template, [content], self._match)
         if isinstance(answer, bytearray):
             (start,) = self._match.offsets
             return int.from_bytes(answer[start : start + SIZE], "big")
@@ -248,6 +248,40 @@ def test_a_call_that_waits_for_a_slow_one_goes_by_itself(monkeypatch: pytest.Mon
         caller.end()
         assert caller.results == {0: 0, 1: 2, 2: 4}
         assert caller.call(21) == 42
+
+
+def test_a_connection_outlives_its_stream_ids() -> None:
+    with fake_peer(Held.serve) as endpoint, contextlib.closing(QuickClient(endpoint)) as client:
+        caller = Caller(client)
+        client._stream = LAST_STREAM - 2
+        assert [caller.call(number) for number in range(4)] == [0, 2, 4, 6]
+        assert client._stream < 10
+
+
+def test_a_stream_id_is_not_used_again_while_its_call_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quick, "_PATIENCE", 0.001)
+
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(answer(*requests(sock, 1)))
+        found = requests(sock, 1)
+        client._stream = found[0][0]
+        reached.set()
+        found += requests(sock, 1)
+        assert found[0][0] != found[1][0]
+        in_order(sock, found)
+
+    reached = threading.Event()
+    with fake_peer(peer) as endpoint, contextlib.closing(QuickClient(endpoint)) as client:
+        caller = Caller(client)
+        one = threading.Thread(target=client.call, args=("Genop", caller.template, [bytes(SIZE)]))
+        one.start()
+        reached.wait(TIMEOUT)
+        caller.start(1)
+        caller.end()
+        one.join(TIMEOUT)
+        assert caller.results == {1: 2}
 
 
 @pytest.mark.parametrize("answered", [0, 1, 2])

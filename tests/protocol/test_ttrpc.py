@@ -20,6 +20,7 @@ from vaccel.rpc.ttrpc import (
     ALIGNMENT,
     HEADER,
     HEADER_SIZE,
+    LAST_STREAM,
     MAX_OPEN_STREAMS,
     Connection,
     Event,
@@ -247,6 +248,20 @@ def test_stream_ids_are_odd_and_grow(streams: list[int]) -> None:
     feed(connection, map(request, before))
     with pytest.raises(ProtocolError, match=f"stream id {last}: expected an odd number above"):
         feed(connection, [request(last)])
+
+
+def test_stream_ids_begin_anew_after_the_largest() -> None:
+    connection = Connection(Role.SERVER)
+    assert len(feed(connection, map(request, [LAST_STREAM - 2, LAST_STREAM, 1, 3]))) == 4
+    with pytest.raises(ProtocolError, match="stream id 1: expected an odd number above 3"):
+        feed(connection, [request(1)])
+
+
+def test_the_id_of_an_open_stream_is_not_taken_again() -> None:
+    connection = Connection(Role.SERVER)
+    feed(connection, [frame(1, Kind.REQUEST, Flag.REMOTE_OPEN, b""), request(LAST_STREAM)])
+    with pytest.raises(ProtocolError, match="stream id 1: expected an odd number"):
+        feed(connection, [request(1)])
 
 
 def test_stream_ids_may_skip_and_end_at_the_largest() -> None:

@@ -20,7 +20,7 @@ from vaccel.rpc.codec import Decoder, Shape
 from vaccel.rpc.frames import Template
 from vaccel.rpc.messages import METHODS, RpcResponse
 from vaccel.rpc.status import to_error
-from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Connection, Event, Flag, Kind, Role
+from vaccel.rpc.ttrpc import DEFAULT_LIMIT, LAST_STREAM, Connection, Event, Flag, Kind, Role
 from vaccel.rpc.waiting import Limit, Waiter
 
 
@@ -40,6 +40,8 @@ class Client:
         self._decoder = Decoder(RpcResponse, {name: m[1] for name, m in METHODS.items()})
         self._pending: dict[int, Waiter] = {}
         self._stream = 1
+        self._around = False
+        """All stream ids have been used, and are used anew."""
         self._send_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._send_limit = Limit(self._sock, socket.SO_SNDTIMEO)
@@ -105,8 +107,7 @@ class Client:
                 raise DeadlineExceeded
             try:
                 self._check()
-                stream = self._stream
-                self._stream = stream + 2
+                stream = self._next_stream()
                 self._pending[stream] = waiter
                 self._plain = False
                 self._send(stream, template, contents, parts, deadline)
@@ -124,6 +125,14 @@ class Client:
             raise
         self._pending.pop(stream, None)
         return self._decode(method, event)
+
+    def _next_stream(self) -> int:
+        stream = self._stream
+        while stream > LAST_STREAM or stream in self._pending:
+            self._around |= stream > LAST_STREAM
+            stream = (stream + 2) & LAST_STREAM
+        self._stream = stream + 2
+        return stream
 
     def _send(
         self,
@@ -237,7 +246,7 @@ class Client:
             waiter.event = event
             if waiter.wakeup is not None:
                 waiter.wake()
-        elif event.stream % 2 == 0 or event.stream >= self._stream:
+        elif event.stream % 2 == 0 or (event.stream >= self._stream and not self._around):
             raise ProtocolError(f"an answer on stream {event.stream}, which was never opened")
         # Otherwise it answers a call that was given up at its deadline.
 

@@ -89,10 +89,13 @@ def stream_part(message: Any, sizes: Sequence[int]) -> Template:
 def _envelope(head: bytes, number: int, message: Any, sizes: Sequence[int], tail: bytes) -> Parts:
     tag = varint(number << 3 | 2)
     base = len(head) + len(tag)
-    payload = _payload(message, sizes, base + 1)
     # The payload's padding depends on how long its own length field is.
-    for _ in range(2):
-        payload = _payload(message, sizes, base + len(varint(_size(payload))))
+    width = len(varint(message.ByteSize() + sum(sizes)))
+    for _ in range(3):
+        payload = _payload(message, sizes, base + width)
+        guessed, width = width, len(varint(_size(payload)))
+        if width == guessed:
+            break
     length = _size(payload)
     if not length and not sizes:
         return [head + tail]

@@ -214,8 +214,7 @@ class QuickClient(Client):
                 return False
             frames = []
             for call in batch:
-                call.number = self._stream.to_bytes(4, "big")
-                self._stream += 2
+                call.number = self._next_stream().to_bytes(4, "big")
                 frames.append(call.template.joined(call.number, _UNARY, call.contents))
             # One system call, and one wake-up of the peer, are worth a copy of small frames.
             self._sock.sendall(b"".join(frames))
@@ -264,8 +263,7 @@ class QuickClient(Client):
         try:
             if self._pending or not (self._plain or self._make_plain()):
                 return None
-            number = self._stream.to_bytes(4, "big")
-            self._stream += 2
+            number = self._next_stream().to_bytes(4, "big")
             self._sock.sendall(template.joined(number, _UNARY, contents))
             return number
         finally:

@@ -27,6 +27,9 @@ ALIGNMENT = 64
 LARGE = 64 << 10
 """Smaller frames arrive together with their neighbours; a larger one gets memory of its own."""
 
+LAST_STREAM = 0xFFFFFFFF
+"""Of the stream ids; a client that has used it begins anew."""
+
 Data = bytes | memoryview
 
 
@@ -236,7 +239,8 @@ class Connection:
         return events
 
     def _opened(self, stream: int) -> None:
-        if stream % 2 == 0 or stream <= self._last:
+        around = self._last - stream > LAST_STREAM // 2
+        if stream % 2 == 0 or (stream <= self._last and not around) or stream in self._streams:
             raise ProtocolError(f"stream id {stream}: expected an odd number above {self._last}")
         self._last = stream
 
