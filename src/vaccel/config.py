@@ -9,7 +9,9 @@ from pathlib import Path
 
 from vaccel.error import InvalidArgument
 
-DEFAULT_PLUGIN = "cpu"
+OPTIONAL = "?"
+"""At the end of a plugin's name."""
+DEFAULT_PLUGINS = "cpu:onnx?"
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:65500"
 
 _TRUE = {"1", "true", "yes", "on"}
@@ -33,9 +35,9 @@ class Timeouts:
 class Config:
     """Runtime configuration.
 
-    plugins: names, module paths, files or old shared-object names, ':'-separated. log_level: 1
-    error, 2 warn, 3 info, 4 debug. log_file: None is standard error. endpoint: the agent of the
-    rpc plugin.
+    plugins: names, module paths, files or old shared-object names, ':'-separated; one with '?' at
+    its end is left out where what it needs is missing. log_level: 1 error, 2 warn, 3 info, 4
+    debug. log_file: None is standard error. endpoint: the agent of the rpc plugin.
     """
 
     plugins: str = "libvaccel-noop.so"
@@ -67,7 +69,7 @@ class Config:
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
         """The configuration that the environment describes, in new names or the old ones."""
         return cls(
-            plugins=_get(environ, "VACCEL_PLUGINS", "VACCEL_BACKENDS") or DEFAULT_PLUGIN,
+            plugins=_get(environ, "VACCEL_PLUGINS", "VACCEL_BACKENDS") or DEFAULT_PLUGINS,
             log_level=_level(environ),
             log_file=environ.get("VACCEL_LOG_FILE") or None,
             profiling_enabled=_flag(environ, "VACCEL_PROFILING_ENABLED"),

@@ -19,7 +19,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntFlag
 from importlib import metadata
 from pathlib import Path
@@ -65,6 +65,10 @@ class Plugin:
 
     permission = ""
     """What an agent must be given (`--allow`) to serve this plugin to clients; "" is nothing."""
+    requires: Sequence[str] = ()
+    """Top-level modules that it imports when they are first used, as that takes its time."""
+    install = ""
+    """What to install where they are missing, for pip."""
 
     def __init__(
         self,
@@ -108,6 +112,17 @@ class Plugin:
     @property
     def is_remote(self) -> bool:
         return bool(self.type & PluginType.REMOTE)
+
+    def missing(self) -> str:
+        """Which of `requires` are not installed, and what to do; "" if none. Imports nothing."""
+        names = [name for name in self.requires if not _is_installed(name)]
+        if not names:
+            return ""
+        verb = "is" if len(names) == 1 else "are"
+        return f"{' and '.join(names)} {verb} not installed; pip install '{self.install}'"
+
+    def check(self) -> None:
+        """The plugin was asked for by its name: raise PluginError if it could not work."""
 
     def start(self, config: Config) -> None:
         """The runtime has loaded the plugin."""
@@ -179,6 +194,15 @@ def installed() -> dict[str, str]:
     """Plugin names, with the module and attribute that each stands for."""
     found = {e.name: e.value for e in metadata.entry_points(group=ENTRY_POINTS)}
     return found | BUILT_IN
+
+
+def _is_installed(module: str) -> bool:
+    """A folder of that name in the way is no package, though Python would import it."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ValueError:  # it was imported, and made by hand
+        return True
+    return spec is not None and spec.origin is not None
 
 
 def _import(text: str) -> tuple[ModuleType, str]:

@@ -33,6 +33,7 @@ class Runtime:
         self.config = config
         self.profiler = profiling.Profiler("vaccel", enabled=config.profiling_enabled)
         self.plugins: list[Plugin] = []
+        self.left_out: list[str] = []
         self.session_ids = itertools.count(1)
         self.resource_ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -44,7 +45,10 @@ class Runtime:
         log.debug("Created top-level rundir: %s", self.rundir.path)
         try:
             for name in config.plugin_names:
-                self.load(name)
+                if name.endswith(configuration.OPTIONAL):
+                    self._try(name.removesuffix(configuration.OPTIONAL))
+                else:
+                    self.load(name)
         except BaseException:
             self.close()
             raise
@@ -64,7 +68,24 @@ class Runtime:
 
     def load(self, name: str) -> Plugin:
         """Load the plugin called `name` and register what it implements."""
-        return self.add(*plugin.load(name))
+        loaded, origin = plugin.load(name)
+        loaded.check()
+        return self.add(loaded, origin)
+
+    def _try(self, name: str) -> None:
+        """Load an optional plugin if what it needs is installed, which is imported only when it is
+        used. Whatever is wrong with the plugin is a warning."""
+        try:
+            loaded, origin = plugin.load(name)
+            reason = loaded.missing()
+            if not reason:
+                self.add(loaded, origin)
+                return
+            log.debug("Plugin %s is left out: %s", name, reason)
+        except Exception as exc:  # whatever an import or a start raises
+            reason = exc.message if isinstance(exc, FFIError) else f"{type(exc).__name__}: {exc}"
+            log.warn("plugin %s is left out: %s", name, reason)
+        self.left_out.append(f"{name}: {reason}")
 
     def add(self, loaded: Plugin, origin: str) -> Plugin:
         """Start a plugin, which comes from `origin`, unless it runs already."""

@@ -166,9 +166,10 @@ class Session(Operations):
                 self._check_permitted(op, plugin)
                 return plugin, kernel
         loaded = ", ".join(p.name for p in self._plugins) or "none"
+        loaded += "".join(f"; not loaded: {reason}" for reason in self._runtime.left_out)
         raise NotSupported(
             f"{op.name}: no loaded plugin implements it (loaded: {loaded}); "
-            f"name one that does in VACCEL_PLUGINS"
+            f"name one that does in VACCEL_PLUGINS; `vaccel plugins` lists what each has"
         )
 
     def _check_permitted(self, op: Operation, plugin: Plugin) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -33,12 +34,20 @@ def test_help_shows_examples(capsys: Output, command: str):
     assert re.search(rf"^  (VACCEL\S+ )*vaccel {command}", examples, re.MULTILINE)
 
 
+def picture() -> None:
+    """The file that the examples name."""
+    pytest.importorskip("onnxruntime", reason="pip install 'vaccel[onnx]'")
+    examples = resources.files("vaccel") / "data" / "examples"
+    Path("picture.jpg").write_bytes((examples / "classify.jpg").read_bytes())
+
+
 def test_the_examples_of_run_work(capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    Path("picture.jpg").write_bytes(b"a picture")
+    picture()
     _, help, _ = vaccel(capsys, "run", "--help")
     lines = [shlex.split(line) for line in help.splitlines() if line.startswith("  vaccel run ")]
-    here = [line[1:] for line in lines if "--endpoint" not in line]
+    # Models are tried in test_models.py.
+    here = [line[1:] for line in lines if not {"--endpoint", "--model", "--plugins"} & {*line}]
     assert len(here) == 5
     for line in here:
         code, out, err = vaccel(capsys, *line)
@@ -46,7 +55,11 @@ def test_the_examples_of_run_work(capsys: Output, tmp_path: Path, monkeypatch: p
         assert out or "-o" in line
 
 
-def test_the_examples_of_vaccel_work(capsys: Output):
+def test_the_examples_of_vaccel_work(
+    capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    picture()
     _, help, _ = vaccel(capsys, "--help")
     lines = [line.split() for line in help.splitlines() if line.startswith("  vaccel ")]
     assert {line[1] for line in lines} == {"run", "agent", "doctor"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from vaccel.cli import demo, examples
+from vaccel.cli import demo, demo_stage, examples
 from vaccel.error import ConnectionFailed
 from vaccel.rpc import address
 
@@ -86,8 +86,7 @@ def test_help_shows_examples(capsys: Output, name: str):
         (["none.jpg"], 2, "classify: the following arguments are required: N"),
         (["none.jpg", "many"], 2, "classify: argument N: invalid int value: 'many'"),
         (["none.jpg", "0"], 2, "classify: N: expected a number from 1, found 0"),
-        ([__file__, "1", "none"], 1, "there is no file none"),
-        ([__file__, "1"], 1, "classify: classify: no loaded plugin implements it"),
+        ([__file__, "1", "none"], 1, "expected a file, a folder or a URL, found none at 'none'"),
     ],
 )
 def test_failures_are_one_line(capsys: Output, arguments: list[str], code: int, said: str):
@@ -95,6 +94,13 @@ def test_failures_are_one_line(capsys: Output, arguments: list[str], code: int, 
     assert said in err
     assert err.count("\n") == 1
     assert found == code
+
+
+def test_a_file_that_is_no_picture_is_one_line(capsys: Output):
+    pytest.importorskip("onnxruntime", reason="pip install 'vaccel[onnx]'")
+    code, _, err = call(capsys, "classify", __file__, "1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("classify: classify: image: expected JPEG, PNG, ")
 
 
 def test_an_agent_that_cannot_be_reached_is_one_line(
@@ -110,15 +116,19 @@ def test_an_agent_that_cannot_be_reached_is_one_line(
 
 
 @pytest.mark.subprocess
-def test_the_demo_shows_the_articles_numbers_and_leaves_no_agent():
+def test_the_demo_shows_numbers_and_pictures_and_leaves_no_agent():
+    pytest.importorskip("onnxruntime", reason="pip install 'vaccel[onnx]'")
     done = processes.run("demo", env={"VACCEL_PLUGINS": "ignored"})
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stdout
     assert re.search(r"^    2\.800000\n.*\n.*\n.*\n    11\.299999$", done.stdout, re.MULTILINE)
     cycles = r"elementwise kernel: \d+ cycles in 1 job, [\d.]+ us at 100 MHz \(estimate\)$"
     assert re.search(cycles, done.stdout, re.MULTILINE)
-    assert "    classification tags: This is a dummy classification tag!\n" in done.stdout
+    assert "    classification tags: plus\n" in done.stdout
+    image = re.search(r"^    (/.*/detect\.png)$", done.stdout, re.MULTILINE)
+    assert image
+    assert Path(image[1]).read_bytes().startswith(b"\x89PNG")
     assert "\033" not in done.stdout
-    for _, comment in demo.COMMENTS:
+    for _, comment in demo_stage.COMMENTS:
         assert done.stdout.count(f"\n  # {comment}\n") in (1, 2)
 
 
@@ -139,7 +149,7 @@ def test_the_demo_stops_its_agent_when_interrupted(number: signal.Signals):
 
 
 def test_the_demo_fails_where_a_number_is_off(monkeypatch: pytest.MonkeyPatch, capsys: Output):
-    monkeypatch.setattr(demo, "_run", lambda *_: ["2.800000", "2.100000"])
-    monkeypatch.setattr(demo, "_agent", lambda log: io.StringIO("tcp://127.0.0.1:1"))
+    monkeypatch.setattr(demo, "run", lambda *_: ["2.800000", "2.100000"])
+    monkeypatch.setattr(demo_stage, "agent", lambda log: io.StringIO("tcp://127.0.0.1:1"))
     assert demo.main() == 1
     assert "demo: the sums: expected" in capsys.readouterr().err

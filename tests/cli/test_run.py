@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from vaccel.ops.catalog import BY_NAME
 from vaccel.ops.numbers import F32, Array
 from vaccel.ops.objects import Args
 
+DATA = Path(str(resources.files("vaccel"))) / "data"
 Output = pytest.CaptureFixture[str]
 
 
@@ -28,8 +30,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with the files that the examples name."""
     monkeypatch.chdir(tmp_path)
     np.save("input.npy", np.ones((1, 3), "f4"))
-    Path("picture.jpg").write_bytes(b"a picture")
+    Path("picture.jpg").write_bytes((DATA / "examples" / "detect.jpg").read_bytes())
     Path("model.bin").write_bytes(b"a model")
+    for name in ("libwork.so", "model.onnx", "model.pb", "model.pt", "model.tflite"):
+        Path(name).write_bytes(b"a model")
     return tmp_path
 
 
@@ -202,7 +206,13 @@ def test_arguments_have_a_type_and_a_value(text: str, type: ArgType, value: obje
         ("run fpga_vadd folder.npy 1", 1, "Is a directory"),
         ("run minmax 1,2 3 0 1", 2, "minmax: ndata: expected 2"),
         ("run classify none.jpg", 1, "classify: image: expected a readable file"),
-        ("run classify picture.jpg", 1, "classify: no loaded plugin implements it"),
+        ("run classify picture.jpg --plugins cpu", 1, "classify: no loaded plugin implements it"),
+        ("run classify picture.jpg --plugins cpu", 1, "`vaccel plugins` lists what each has"),
+        ("run classify picture.jpg --model none.onnx", 1, "model: expected a file, a folder or a"),
+        ("run fpga_vadd 1 2 --model a.onnx", 2, "--model: expected one of classify, detect, "),
+        ("run detect_boxes picture.jpg --show", 2, "--show: expected one of classify, detect, "),
+        ("run detect picture.jpg --show=a.jpg", 2, "--show: expected FILE.png, found 'a.jpg'"),
+        ("run detect --show picture.png", 2, "detect: image: expected FILE, found nothing"),
         ("run tf_model_load none.pb", 1, "tf_model_load: resource: expected a file"),
         ("run exec a b arg_read=5", 2, "exec: arg_read: expected TYPE:VALUE or TYPE*COUNT"),
         ("run exec a b arg_read=uint8:300", 2, "exec: arg_read:"),

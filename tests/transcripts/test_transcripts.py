@@ -31,7 +31,7 @@ ready = pytest.fixture(built, scope="module")
 
 def picture() -> Path:
     # The project is installed as files.
-    return Path(str(resources.files("vaccel"))) / "data" / "example.jpg"
+    return Path(str(resources.files("vaccel"))) / "data" / "examples" / "classify.jpg"
 
 
 def settings(backends: str, **more: str) -> dict[str, str]:

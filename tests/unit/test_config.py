@@ -35,9 +35,10 @@ def test_a_path_is_a_log_file() -> None:
     assert Config(log_file=path).log_file == "/tmp/log"
 
 
-def test_nothing_configured_means_cpu() -> None:
+def test_nothing_configured_means_cpu_and_onnx_if_it_can_be() -> None:
     found = Config.from_env({})
-    assert (found.plugins, found.log_level, found.endpoint) == ("cpu", 1, config.DEFAULT_ENDPOINT)
+    assert (found.log_level, found.endpoint) == (1, config.DEFAULT_ENDPOINT)
+    assert found.plugin_names == ("cpu", "onnx?")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ T = TypeVar("T")
 _EPILOG = """\
 examples:
   {prog} -a tcp://0.0.0.0:8192
-      serve numpy on this machine's processor to the network
+      serve to the network what is installed: numpy, and onnx for pictures
   {prog} -a unix:///tmp/vaccel.sock --vaccel-config plugins=noop,log_level=4
       serve the plugin for testing, and log every step
   {prog} -a tcp://0.0.0.0:8192 --vaccel-config plugins=cpu:noop --max-message 64M

@@ -44,9 +44,8 @@ def command(argv: list[str], prog: str) -> int:
     config = Config.from_env()
     _report_versions()
     _report_extras()
-    working = _report_plugins(config)
+    working, good = _report_plugins(config)
     remote = any(name in os.environ for name in _REMOTE) or any(p.is_remote for p in working)
-    good = len(working) == len(config.plugin_names)
     try:
         good &= _report_rundir(config)
         if endpoint or remote:
@@ -111,17 +110,24 @@ def _installed(requirement: str) -> bool:
 # -- plugins, rundir, endpoint -----------------------------------------------------------------
 
 
-def _report_plugins(config: Config) -> list[plugin.Plugin]:
-    working = []
-    for name in config.plugin_names:
+def _report_plugins(config: Config) -> tuple[list[plugin.Plugin], bool]:
+    """Those that work, and whether no other has to."""
+    working, good = [], True
+    for name, may_lack in map(plugins.optional, config.plugin_names):
         try:
-            loaded, _ = plugin.load(name)
+            loaded, _ = plugins.loadable(name)
+            missing = loaded.missing() if may_lack else ""
+            if missing:
+                print(f"plugin    {name}: left out: {missing}")
+                continue
+            loaded.check()
         except PluginError as exc:
-            print(f"plugin    {name}: FAILED: {plugins.reason(exc)}")
+            good = False
+            print(f"plugin    {name}: FAILED: {exc.message}")
             continue
         working.append(loaded)
         print(f"plugin    {name}: works ({plugins.implemented(loaded)})")
-    return working
+    return working, good
 
 
 def _report_rundir(config: Config) -> bool:

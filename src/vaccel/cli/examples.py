@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import vaccel
-from vaccel.cli import program
+from vaccel.cli import pictures, program
 
 
 def classify_image(image: bytes, iterations: int, model: str | None) -> None:
@@ -22,8 +22,7 @@ def classify_image(image: bytes, iterations: int, model: str | None) -> None:
         print(f"Initialized session with id: {session.id}")
         print(f"Image size: {len(image)}B")
         if model is not None:
-            resource = vaccel.Resource(model, vaccel.ResourceType.MODEL)
-            stack.enter_context(resource).register(session)
+            stack.enter_context(pictures.model_of(model)).register(session)
         for _ in range(iterations):
             tags, _ = session.classify(image)
             print(f"classification tags: {tags}")
@@ -72,7 +71,7 @@ def classify(argv: Sequence[str] | None = None) -> int:
     parser = _parser(name, "Say what a picture shows.", " picture.jpg 1")
     parser.add_argument("image", metavar="IMAGE", help="a file with an encoded picture")
     parser.add_argument("iterations", metavar="N", type=int, help="how often to classify it")
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="a file with the model to use")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="the file with the model to use")
     args = parser.parse_args(argv)
     if args.iterations < 1:
         parser.error(f"N: expected a number from 1, found {args.iterations}")

@@ -25,6 +25,8 @@ commands:
 examples:
   vaccel run fpga_vadd 5,1,2.1 -2.2,1.1,6.4
       add two vectors with numpy, in this process
+  vaccel run detect picture.jpg --show
+      find things in a picture, and save it with a frame around each
   vaccel agent -a tcp://127.0.0.1:8192
       start an agent; then, in another terminal:
   vaccel run fpga_vadd 5,1,2.1 -2.2,1.1,6.4 --endpoint tcp://127.0.0.1:8192

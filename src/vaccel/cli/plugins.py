@@ -6,7 +6,7 @@ import textwrap
 
 from vaccel import plugin
 from vaccel.cli import program
-from vaccel.config import Config
+from vaccel.config import OPTIONAL, Config
 from vaccel.error import FFIError, PluginError
 from vaccel.ops.catalog import OPERATIONS
 
@@ -28,20 +28,31 @@ def command(argv: list[str], prog: str) -> int:
         "names", metavar="PLUGIN", nargs="*", help="a name, file or module (default: all installed)"
     )
     names = parser.parse_args(argv).names
-    used = Config.from_env().plugin_names
+    used = dict(map(optional, Config.from_env().plugin_names))
     failures = 0
     for name in names or dict.fromkeys([*used, *sorted(plugin.installed())]):
         mark = "*" if name in used else " "
         try:
-            loaded, origin = plugin.load(name)
+            loaded, origin = loadable(name)
+            if names:
+                loaded.check()
         except PluginError as exc:
             failures += 1
-            print(f"{mark} {name:<8} cannot be loaded: {reason(exc)}")
+            print(f"{mark} {name:<8} cannot be loaded: {exc.message}")
             continue
+        missing = loaded.missing()
+        mark = " " if missing else mark
         print(f"{mark} {name:<8} {loaded.summary or 'no summary'} ({origin})")
+        if missing:
+            print(textwrap.indent(textwrap.fill(f"cannot be used: {missing}", 88), " " * 11))
         print(textwrap.indent(textwrap.fill(implemented(loaded), 88), " " * 11))
     # What is installed may lack its libraries; what was asked for should load.
     return program.FAILURE if failures and names else 0
+
+
+def optional(text: str) -> tuple[str, bool]:
+    """The name of a plugin, and whether it may be left out."""
+    return text.removesuffix(OPTIONAL), text.endswith(OPTIONAL)
 
 
 def implemented(loaded: plugin.Plugin) -> str:
@@ -51,9 +62,14 @@ def implemented(loaded: plugin.Plugin) -> str:
     return " ".join(op.name for op in operations) or "no operation"
 
 
-def reason(exc: PluginError) -> str:
-    """Why a plugin could not be loaded, without the list of those that can."""
-    cause = exc.__cause__
-    if isinstance(cause, FFIError):
-        return cause.message
-    return f"{type(cause).__name__}: {cause}" if cause else exc.message
+def loadable(name: str) -> tuple[plugin.Plugin, str]:
+    """As `plugin.load`; PluginError says why not, without a list of what can be loaded."""
+    try:
+        return plugin.load(name)
+    except PluginError as exc:
+        cause = exc.__cause__
+        if isinstance(cause, FFIError):
+            reason = cause.message
+        else:
+            reason = f"{type(cause).__name__}: {cause}"
+        raise PluginError(reason) from cause

@@ -6,18 +6,17 @@ import argparse
 import dataclasses
 import difflib
 import inspect
-import itertools
 import re
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaccel import runtime
-from vaccel.cli import program, values
+from vaccel.cli import pictures, program, values
 from vaccel.config import Config
-from vaccel.error import FFIError, InvalidArgument, NotFound, from_errno
+from vaccel.error import FFIError, InvalidArgument, from_errno
 from vaccel.ops.catalog import BY_NAME
 from vaccel.ops.kinds import Kind
 from vaccel.ops.numbers import Array, Scalar
@@ -38,8 +37,10 @@ examples:
   vaccel run fpga_vadd 5,1,2.1 -2.2,1.1,6.4
   vaccel run fpga_mmult a=[[1,2],[3,4]] b=[[0,1],[1,0]] -o product.csv
   vaccel run minmax indata=7,300,-2 ndata=3 low_threshold=0 high_threshold=255
-  vaccel run classify picture.jpg --plugins noop
+  vaccel run classify picture.jpg
+  vaccel run detect picture.jpg --model yolo.onnx --show found.png
   vaccel run fpga_vadd a.npy b.npy --endpoint tcp://192.168.4.21:8192 -o c.npy
+  vaccel run torch_model_run model.pt input.npy --plugins torch -o output.npy
   vaccel run sgemm --help
 
 `vaccel ops` lists the operations.
@@ -61,26 +62,26 @@ def command(argv: list[str], prog: str) -> int:
         _op_parser(op, prog).print_help()
         return 0
     output = _output(parser, args.output)
-    if args.show and "image_name" not in op.outputs:
-        named = ", ".join(name for name, one in BY_NAME.items() if "image_name" in one.outputs)
-        parser.error(f"--show: expected one of {named}, found {op.name}")
+    pictures.check_options(parser, op, args)
     given = arguments(op, args.values)
     config = Config.from_env()
     plugins = args.plugins or ("rpc" if args.endpoint else config.plugins)
     runtime.bootstrap(dataclasses.replace(config, plugins=plugins))
     try:
         with Session(endpoint=args.endpoint) as session:
-            result = _call(op, given, session)
+            result = _call(op, given, session, args.model)
             _print_or_save(op, result, output)
-            if args.show:
-                print(_save_image(op, result, session))
+            if args.show is not None:
+                print(pictures.save(op, result, session, args.show))
     finally:
         runtime.cleanup()
     return 0
 
 
-def _call(op: Operation, given: dict[str, Any], session: Session) -> Any:
+def _call(op: Operation, given: dict[str, Any], session: Session, model: str | None) -> Any:
     with ExitStack() as stack:
+        if model is not None:
+            stack.enter_context(pictures.model_of(model)).register(session)
         for name, kind in op.inputs.items():
             if isinstance(kind, ResourceRef) and name in given:
                 type = ResourceType.LIB if op.name.startswith("exec") else ResourceType.MODEL
@@ -88,6 +89,9 @@ def _call(op: Operation, given: dict[str, Any], session: Session) -> Any:
                 resource = stack.enter_context(make(given[name], type))
                 resource.register(session)
                 given[name] = resource
+        family, found, last = op.name.partition("_model_")
+        if found and last != "load":  # by another program, in a session that is not there any more
+            getattr(session, f"{family}_model_load")(given["resource"])
         return getattr(session, op.name)(**given)
 
 
@@ -97,7 +101,7 @@ def _call(op: Operation, given: dict[str, Any], session: Session) -> Any:
 def parsed(parser: program.Parser, argv: list[str]) -> argparse.Namespace:
     """The options, and the operation's `values` among them."""
     # To argparse "-1,2" is an option, " -1,2" is not.
-    marked = [f" {text}" if _NEGATIVE.match(text) else text for text in argv]
+    marked = [f" {text}" if _NEGATIVE.match(text) else text for text in pictures.marked(argv)]
     args = parser.parse_intermixed_args(marked)
     args.values = [t[1:] if t[:1] == " " and _NEGATIVE.match(t[1:]) else t for t in args.values]
     return args
@@ -183,20 +187,6 @@ def _print_or_save(op: Operation, result: Any, output: Path | None) -> None:
         print(f"{label}{separator}{text}" if label else text)
 
 
-def _save_image(op: Operation, result: Any, session: Session) -> Path:
-    """The annotated image that `result` names, in a new file here."""
-    name = dict(zip(op.outputs, op.values(result), strict=True))["image_name"]
-    image = session.annotated_image(name)
-    if not image.size:
-        raise NotFound(f"{op.name}: --show: expected an image, found none of the name {name!r}")
-    for number in itertools.count(1):
-        path = Path(f"{op.name}.{number}.png").absolute()
-        with suppress(FileExistsError), path.open("xb") as file:
-            file.write(image.data)
-            break
-    return path
-
-
 # -- help --------------------------------------------------------------------------------------
 
 
@@ -214,15 +204,11 @@ def _parser(prog: str) -> program.Parser:
     return parser
 
 
-def _add_options(parser: program.Parser) -> None:
+def _add_options(parser: program.Parser, op: Operation | None = None) -> None:
     parser.add_argument("-h", "--help", action="store_true", help="also for each OP")
     parser.add_argument("--endpoint", metavar="E", help="the agent to ask, e.g. tcp://HOST:8192")
     parser.add_argument("--plugins", metavar="P", help="plugins to use here, e.g. noop or cpu:noop")
-    parser.add_argument(
-        "--show",
-        action="store_true",
-        help="save the annotated image here as OP.NUMBER.png, and print its path",
-    )
+    pictures.add_options(parser, op)
     parser.add_argument(
         "-o",
         "--output",
@@ -252,11 +238,19 @@ def _op_parser(op: Operation, prog: str) -> program.Parser:
         ),
         add_help=False,
     )
-    _add_options(parser)
+    _add_options(parser, op)
     return parser
 
 
 _WORDS = {"library": "./libwork.so", "symbol": "work", "in_nodes": "input", "out_nodes": "output"}
+_FILES = {
+    "exec": "libwork.so",
+    "onnx": "model.onnx",
+    "tf": "model.pb",
+    "tflite": "model.tflite",
+    "torch": "model.pt",
+}
+"""What a resource is, by the plugin that takes it."""
 
 
 def example(op: Operation) -> str:
@@ -266,12 +260,14 @@ def example(op: Operation) -> str:
     for name, kind in op.inputs.items():
         by_name = by_name or values.takes_many(kind)
         if _required(op, name) or isinstance(kind, Args):
-            word = _example(name, kind, numbers)
+            word = _example(op, name, kind, numbers)
             words.append(f"{name}={word}" if by_name else word)
-    return " ".join(["vaccel run", op.name, *words])
+    plugin = op.name.partition("_")[0]
+    chosen = [f"--plugins {plugin}"] if plugin in _FILES else []
+    return " ".join(["vaccel run", op.name, *words, *chosen])
 
 
-def _example(name: str, kind: Kind, numbers: Any) -> str:
+def _example(op: Operation, name: str, kind: Kind, numbers: Any) -> str:
     if isinstance(kind, Array):
         return "1,2,3,4" if kind.count else "1,2" if len(kind.dims) == 1 else "[[1,2],[3,4]]"
     if isinstance(kind, Scalar):
@@ -281,7 +277,7 @@ def _example(name: str, kind: Kind, numbers: Any) -> str:
     if isinstance(kind, Bytes):
         return "picture.jpg"
     if isinstance(kind, ResourceRef):
-        return "model.bin"
+        return _FILES[op.name.partition("_")[0]]
     if isinstance(kind, Object) and issubclass(kind.cls, Tensor):
         return "input.npy"
     return _WORDS.get(name, name if isinstance(kind, Text) else "options.bin")

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from vaccel.config import Config
 from vaccel.error import NotFound, PluginError
 from vaccel.plugin import Plugin, PluginType
 
@@ -116,7 +115,7 @@ class Loaded(Generic[M]):
 
 
 class ModelPlugin(Plugin, Generic[M]):
-    """A plugin with models: `engine` is imported when the runtime starts, `models` end in time."""
+    """A plugin with models, which end in time; `engine` is the module that runs them."""
 
     def __init__(
         self,
@@ -130,8 +129,10 @@ class ModelPlugin(Plugin, Generic[M]):
         super().__init__(name, type, summary=summary)
         self.models: Loaded[M] = Loaded(open, f"{name}_model_load")
         self._engine = engine
+        self.requires = [engine.partition(".")[0]]
+        self.install = f"vaccel[{name}]"
 
-    def start(self, config: Config) -> None:
+    def check(self) -> None:
         import_engine(self._engine, self.name)
 
     def unload(self, session: Session, resource: Resource) -> None:
@@ -156,8 +157,9 @@ def import_engine(module: str, extra: str) -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         found: ModuleType = importlib.import_module(module)
-    except ImportError as exc:
+    except Exception as exc:  # a broken engine raises whatever it likes
+        kind = "" if isinstance(exc, ImportError) else f"{type(exc).__name__}: "
         raise PluginError(
-            f"{module} cannot be imported ({exc}); pip install 'vaccel[{extra}]'"
+            f"{module} cannot be imported ({kind}{exc}); pip install 'vaccel[{extra}]'"
         ) from exc
     return found

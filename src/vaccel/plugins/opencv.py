@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vaccel.config import Config
 from vaccel.error import InvalidArgument, ResourceExhausted
 from vaccel.inference.functions import Function
 from vaccel.inference.loaded import import_engine
@@ -27,7 +26,10 @@ Values = dict[str, Any]
 
 
 class OpencvPlugin(Plugin):
-    def start(self, config: Config) -> None:
+    requires = ("cv2",)
+    install = "vaccel[opencv]"
+
+    def check(self) -> None:
         import_opencv()
 
 

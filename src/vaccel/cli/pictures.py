@@ -1,0 +1,109 @@
+"""Image operations on the command line: their model, and the annotated picture as a file."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vaccel.cli import program
+from vaccel.error import NotFound
+from vaccel.ops.catalog import BY_NAME
+from vaccel.ops.objects import Picture
+from vaccel.ops.spec import Operation
+from vaccel.resource import Resource, ResourceType
+from vaccel.session import Session
+from vaccel.sources.urls import is_url
+
+_BESIDE = (
+    "{stem}.vaccel.json",
+    "{name}.data",
+    "{name}_data",
+    "preprocessor_config.json",
+    "config.json",
+    "labels.txt",
+)
+"""What a model may have beside it in its folder: its description, and its weights."""
+
+
+def add_options(parser: argparse.ArgumentParser, op: Operation | None = None) -> None:
+    """The options that `op` has; None: all."""
+    if op is None or takes_picture(op):
+        parser.add_argument(
+            "--model",
+            metavar="PATH",
+            help="the model for an image operation: an .onnx file, which may have its description "
+            "(MODEL.vaccel.json, config.json, labels.txt, …) beside it, a folder or a URL "
+            "(default: a small model that comes with vaccel and knows drawn shapes)",
+        )
+    if op is None or "image_name" in op.outputs:
+        parser.add_argument(
+            "--show",
+            metavar="FILE.png",
+            nargs="?",
+            help="save the annotated image, and print its path (default: OP.NUMBER.png here)",
+        )
+
+
+def marked(argv: list[str]) -> list[str]:
+    """`argv` for argparse, which else takes for --show's FILE whatever word follows it."""
+    return [
+        "--show=" if text == "--show" and not _is_png(after) else text
+        for text, after in itertools.zip_longest(argv, argv[1:], fillvalue="")
+    ]
+
+
+def _is_png(text: str) -> bool:
+    return text.lower().endswith(".png")
+
+
+def check_options(parser: program.Parser, op: Operation, args: argparse.Namespace) -> None:
+    """End the program where an option does not fit the operation."""
+    if args.show is not None and "image_name" not in op.outputs:
+        named = ", ".join(name for name, one in BY_NAME.items() if "image_name" in one.outputs)
+        parser.error(f"--show: expected one of {named}, found {op.name}")
+    if args.show and not _is_png(args.show):
+        parser.error(f"--show: expected FILE.png, found {args.show!r}")
+    if args.model is not None and not takes_picture(op):
+        named = ", ".join(name for name, one in BY_NAME.items() if takes_picture(one))
+        parser.error(f"--model: expected one of {named}, found {op.name}")
+
+
+def takes_picture(op: Operation) -> bool:
+    return any(isinstance(kind, Picture) for kind in op.inputs.values())
+
+
+def model_of(text: str) -> Resource:
+    """A MODEL resource from a URL, a folder, or a file with those beside it that describe it."""
+    if is_url(text):
+        return Resource.from_url(text, ResourceType.MODEL)
+    path = Path(text)
+    if not path.exists():
+        raise NotFound(f"model: expected a file, a folder or a URL, found none at {text!r}")
+    if path.is_dir():
+        return Resource(path, ResourceType.MODEL)
+    names = [name.format(stem=path.stem, name=path.name) for name in _BESIDE]
+    beside = [path.with_name(name) for name in names if path.with_name(name).is_file()]
+    # One beside the other, wherever they go; the model itself may be one of them.
+    paths: list[os.PathLike[str]] = [path, *(one for one in beside if one != path)]
+    return Resource(paths, ResourceType.MODEL)
+
+
+def save(op: Operation, result: Any, session: Session, file: str) -> Path:
+    """The annotated image that `result` names, in `file`; "" is a new file here."""
+    name = dict(zip(op.outputs, op.values(result), strict=True))["image_name"]
+    image = session.annotated_image(name)
+    if not image.size:
+        raise NotFound(f"{op.name}: --show: expected an image, found none of the name {name!r}")
+    if file:
+        Path(file).write_bytes(image.data)
+        return Path(file).absolute()
+    for number in itertools.count(1):
+        path = Path(f"{op.name}.{number}.png").absolute()
+        with suppress(FileExistsError), path.open("xb") as new:
+            new.write(image.data)
+            break
+    return path
