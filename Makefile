@@ -2,12 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints-dev.txt src/vaccel/_version.py
 
-.PHONY: help demo test test-cocotb test-pynq test-protobuf test-armhf test-fp32 bench train format clean
+.PHONY: help demo test test-cocotb test-pynq test-tensorflow test-protobuf test-armhf test-fp32 bench train format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
-demo: .venv/.installed ## install, start an agent, run the remote vector add and classify
+demo: .venv/.installed ## install, start an agent, let it add vectors and look at pictures
 	$(BIN)/python -m vaccel.cli.demo
 
 test: .venv/.dev ## install, then everything CI runs: format, lint, types, all tests
@@ -25,6 +25,9 @@ test-cocotb: .venv/.dev ## the kernels against AXI models of cocotbext-axi
 
 test-pynq: .venv/.dev ## stock pynq, as on the board, against the simulated fabric
 	PYTHON=$(PYTHON) tools/pynq_tests.sh
+
+test-tensorflow: ## the plugin tf on TensorFlow itself, which is 2 GB
+	PYTHON=$(PYTHON) tools/tensorflow_tests.sh
 
 test-fp32: .venv/.dev ## 100 million pairs through the floating-point units
 	$(BIN)/python tools/fp32_soak.py
@@ -48,7 +51,7 @@ format: .venv/.dev ## put the source into its one format
 	$(BIN)/ruff check --fix .
 
 clean: ## remove everything the targets above made
-	rm -rf .venv .venv-cocotb .venv-pynq build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-cocotb .venv-pynq .venv-tensorflow build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:

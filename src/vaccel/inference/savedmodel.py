@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaccel.error import InvalidArgument
+from vaccel.inference import inputs
 from vaccel.ops.tf import Node
 
+if TYPE_CHECKING:
+    from vaccel.resource import Blob, Resource
+
 FILE = "saved_model.pb"
+SUFFIXES = (".pb",)
 
 # Numbers of fields in TensorFlow's messages.
 _GRAPH_NODE = 1
@@ -29,6 +34,16 @@ class Names:
 
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+
+
+def is_saved(blob: Blob) -> bool:
+    return blob.name.rpartition("/")[2] == FILE
+
+
+def model_file(resource: Resource) -> Blob:
+    """The SavedModel of a resource, or else its frozen graph; InvalidArgument: it has none."""
+    saved = [blob for blob in resource.blobs() if is_saved(blob)]
+    return saved[0] if len(saved) == 1 else inputs.model_file(resource, SUFFIXES)
 
 
 def signatures(content: memoryview) -> dict[str, Names]:

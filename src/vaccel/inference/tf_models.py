@@ -1,274 +1,66 @@
-"""TensorFlow SavedModels and frozen graphs, run without TensorFlow: by OpenVINO on the CPU.
+"""TensorFlow's models on the first engine that is there: TensorFlow, OpenVINO, onnxruntime.
 
-Inputs are used where they lie, strings and unaligned memory aside; outputs are copied out of
-OpenVINO's memory, which the next call overwrites.
-
-OpenVINO computes with 32 bits: it rounds doubles to floats, and cuts longer integers off, so inputs
-that do not fit are refused.
+An engine counts as there when its module can be imported. TensorFlow takes seconds and half a
+gigabyte to import, so that waits for the first model.
 """
 
 from __future__ import annotations
 
-import collections
-import os
-import re
-import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
-from vaccel.error import FFIError, InvalidArgument, PluginError
-from vaccel.inference import inputs, onnx_models, savedmodel
+from vaccel.error import PluginError
+from vaccel.inference import onnx_models, openvino_models, savedmodel, tensorflow_models
 from vaccel.inference.converted_models import ConvertedModel
-from vaccel.inference.inputs import Wanted
-from vaccel.inference.loaded import import_engine
-from vaccel.inference.named import NamedSignature
-from vaccel.inference.onnx_models import file_of
-from vaccel.inference.savedmodel import tensor_name
-from vaccel.inference.strings import packed, texts
-from vaccel.ops.tf import Node, Tensor, TensorType
+from vaccel.inference.openvino_models import OpenVinoModel
+from vaccel.inference.tensorflow_models import TensorFlowModel
 
 if TYPE_CHECKING:
-    from vaccel.resource import Blob, Resource
+    from vaccel.resource import Resource
 
-ENGINE = "openvino"
-SUFFIXES = (".pb",)
+TfModel: TypeAlias = TensorFlowModel | OpenVinoModel | ConvertedModel
 
-# The default computes in bfloat16 where the processor can.
-_CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
+# For TensorFlow's own files, in the order of choice.
+_ENGINES: dict[str, Callable[[Resource], TfModel]] = {
+    tensorflow_models.ENGINE: tensorflow_models.open_model,
+    openvino_models.ENGINE: openvino_models.open_model,
+}
 
-_Array = np.ndarray[Any, Any]
+
+def check_engines() -> None:
+    """PluginError with the lines that install an engine, if there is none."""
+    if not any(map(_is_there, (*_ENGINES, onnx_models.ENGINE))):
+        raise _no_engine()
 
 
-def open_model(resource: Resource) -> GraphModel | ConvertedModel:
-    """The model of a resource: on OpenVINO, or an `.onnx` file in it on onnxruntime.
+def open_model(resource: Resource) -> TfModel:
+    """The model of a resource; an `.onnx` file that it was converted to where nothing else fits.
 
     InvalidArgument: it holds neither. PluginError: what would run it is not installed.
     """
+    names = [one.name.lower() for one in resource.blobs()]
     converted = [one for one in resource.blobs() if one.name.lower().endswith(".onnx")]
-    try:
-        if any(one.name.lower().endswith(SUFFIXES) for one in resource.blobs()) or not converted:
-            return _open(resource, import_engine(ENGINE, ENGINE))
-    except PluginError:
+    if any(name.endswith(savedmodel.SUFFIXES) for name in names) or not converted:
+        for engine, open in _ENGINES.items():
+            if _is_there(engine):
+                return open(resource)
         if not converted:
-            raise
+            raise _no_engine()
     return ConvertedModel(onnx_models.open_blob(resource, converted[0], "tf"))
 
 
-def _open(resource: Resource, openvino: Any) -> GraphModel:
-    blob = _model_file(resource)
+def _is_there(engine: str) -> bool:
+    """A folder of that name in the way is no engine, though Python would import it."""
     try:
-        if _is_saved(blob):
-            signatures = savedmodel.signatures(blob.data)
-            place = file_of(resource, blob).parent
-        else:
-            savedmodel.check_graph(blob.data)  # OpenVINO prints what it finds in other files
-            signatures, place = {}, file_of(resource, blob)
-        # Of OpenVINO's front ends this one alone, as others take the same files for their own.
-        reader = import_engine("openvino.frontend", ENGINE).FrontEndManager()
-        front = reader.load_by_framework("tf")
-        return GraphModel(openvino, front.convert(front.load(str(place))), signatures)
-    except FFIError as exc:
-        raise inputs.not_a_model("tf_model_load", resource, blob, exc.message) from None
-    except Exception as exc:  # of many classes without a base of their own
-        raise inputs.not_a_model("tf_model_load", resource, blob, _reason(exc)) from exc
+        spec = importlib.util.find_spec(engine)
+    except ValueError:  # the module was made by hand
+        return True
+    return spec is not None and spec.origin is not None
 
 
-def _is_saved(blob: Blob) -> bool:
-    return blob.name.rpartition("/")[2] == savedmodel.FILE
-
-
-def _model_file(resource: Resource) -> Blob:
-    saved = [blob for blob in resource.blobs() if _is_saved(blob)]
-    return saved[0] if len(saved) == 1 else inputs.model_file(resource, SUFFIXES)
-
-
-class GraphModel:
-    """A graph in memory. Threads may run it at once."""
-
-    def __init__(
-        self, openvino: Any, graph: Any, signatures: dict[str, savedmodel.Names] | None = None
-    ) -> None:
-        self._openvino = openvino
-        self._graph = graph
-        self._changing = threading.Lock()
-        names = _signature_of(graph, signatures or {})
-        self._given = _aliases(graph.inputs, names.inputs)
-        self._made = _aliases(graph.outputs, names.outputs)
-        wanted = [_wanted(port, names.inputs) for port in graph.inputs]
-        self._signature = NamedSignature("tf_model_run", wanted)
-        self._outputs = range(len(graph.outputs))
-        self._compiled = self._compile(graph)
-
-    def _compile(self, graph: Any) -> _Compiled:
-        return _Compiled(self._openvino.Core().compile_model(graph, "CPU", _CONFIG))
-
-    def run(
-        self, in_nodes: Sequence[Node], tensors: Sequence[Tensor], out_nodes: Sequence[Node]
-    ) -> list[Tensor]:
-        """A tensor for each of `out_nodes`, any nodes of the graph; all outputs if there are none.
-
-        A node is called as in the graph, or by the name that the SavedModel's signature has for it.
-        """
-        order = list(self._signature.by_name)
-        names = [
-            order[self._given[key]] if key in self._given else key
-            for key in (tensor_name(node, self._given) for node in in_nodes)
-        ]
-        given = self._signature.arrange(names, tensors)
-        places = [self._place(node) for node in out_nodes]
-        compiled = self._compiled
-        values = [
-            self._value(given[name], kind) for name, kind in zip(order, compiled.types, strict=True)
-        ]
-        try:
-            return compiled.run(values, places or self._outputs)
-        except FFIError:
-            raise
-        except Exception as exc:  # as in _open
-            raise self._signature.failed(_Reason(_reason(exc))) from exc
-
-    def _place(self, node: Node) -> int:
-        """Which output `node` is; one inside the graph becomes an output, too."""
-        key = tensor_name(node, self._made)
-        if key not in self._made:
-            with self._changing:
-                if key not in self._made:
-                    self._add(key, node)
-        return self._made[key]
-
-    def _add(self, key: str, node: Node) -> None:
-        graph = self._graph.clone()
-        place = len(graph.outputs)
-        try:
-            graph.add_outputs(key)
-            self._compiled = self._compile(graph)
-        except Exception:
-            known = ", ".join(self._made)
-            raise InvalidArgument(
-                f"tf_model_run: out_nodes: expected nodes of the graph, such as its outputs "
-                f"{known}; found {node.name}:{node.id}"
-            ) from None
-        self._graph = graph
-        self._made[key] = place
-
-    def _value(self, tensor: Tensor, kind: Any) -> Any:
-        if tensor.data_type is TensorType.STRING:
-            return self._openvino.Tensor(np.array(texts(tensor), str).reshape(tensor.shape))
-        if tensor.data_type.numeric:
-            array = tensor.as_numpy()
-            _check_range(array)
-        else:
-            size = tensor.data_type.dtype.itemsize  # type: ignore[union-attr]
-            array = np.ndarray(tensor.shape, f"<u{size}", tensor.as_memoryview())
-        array = np.require(array, requirements=["C", "A"])  # kernels load whole elements
-        return self._openvino.Tensor(array, array.shape, kind)
-
-
-class _Compiled:
-    """A graph as OpenVINO runs it. A request serves one call at a time, so there are several."""
-
-    def __init__(self, compiled: Any) -> None:
-        self._compiled = compiled
-        self._idle: collections.deque[Any] = collections.deque(maxlen=os.cpu_count() or 1)
-        self.types = [port.element_type for port in compiled.inputs]
-
-    def run(self, values: Sequence[Any], places: Sequence[int]) -> list[Tensor]:
-        try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
-        for place, value in enumerate(values):
-            request.set_input_tensor(place, value)
-        request.infer()
-        found = [_output(request.get_output_tensor(place)) for place in places]
-        self._idle.append(request)  # one that failed is not used again
-        return found
-
-
-# -- names -------------------------------------------------------------------------------------
-
-
-def _signature_of(graph: Any, signatures: dict[str, savedmodel.Names]) -> savedmodel.Names:
-    """The signature that OpenVINO has read: the one with the graph's names."""
-    given, made = (
-        {name for port in ports for name in port.get_names()}
-        for ports in (graph.inputs, graph.outputs)
+def _no_engine() -> PluginError:
+    return PluginError(
+        "neither tensorflow nor openvino can be imported: pip install 'vaccel[tf]' for TensorFlow "
+        "itself, or the smaller 'vaccel[openvino]'"
     )
-    fitting = {
-        name: one
-        for name, one in signatures.items()
-        if set(one.inputs) == given and set(one.outputs) == made
-    }
-    first = next(iter(fitting.values()), savedmodel.Names())
-    return fitting.get("serving_default", first)
-
-
-def _aliases(ports: Sequence[Any], names: dict[str, str]) -> dict[str, int]:
-    """All the names of each port."""
-    aliases = {}
-    for place, port in enumerate(ports):
-        for name in sorted(port.get_names()):
-            aliases[name] = place
-            if name in names:
-                aliases[names[name]] = place
-    return aliases
-
-
-def _wanted(port: Any, names: dict[str, str]) -> Wanted:
-    name = min(port.get_names(), default=port.get_node().get_friendly_name())
-    kind, shape = port.element_type, port.partial_shape
-    opaque = {"string": "STRING", "bf16": "BFLOAT16"}.get(kind.get_type_name())
-    extents = (
-        tuple(None if extent.is_dynamic else extent.get_length() for extent in shape)
-        if shape.rank.is_static
-        else None
-    )
-    type = opaque or (None if kind.is_dynamic() else np.dtype(kind.to_dtype()))
-    return Wanted(names.get(name, name), type, extents)
-
-
-# -- values ------------------------------------------------------------------------------------
-
-
-def _check_range(array: _Array) -> None:
-    """OpenVINO would cut off the upper bits of integers."""
-    if array.dtype.kind in "iu" and array.dtype.itemsize >= 4 and array.dtype != np.int32:
-        least, most = (array.min(), array.max()) if array.size else (0, 0)
-        if least < -(2**31) or most >= 2**31:
-            raise InvalidArgument(
-                f"tf_model_run: in_tensors: expected {array.dtype.name} from -2³¹ to 2³¹ - 1, as "
-                f"OpenVINO computes with 32 bits, found {least} to {most}"
-            )
-
-
-def _output(value: Any) -> Tensor:
-    kind = value.element_type.get_type_name()
-    shape = tuple(value.shape)
-    if kind == "string":
-        return Tensor(shape, TensorType.STRING, packed(value.str_data))
-    if kind == "bf16":
-        return Tensor(shape, TensorType.BFLOAT16, value.data.tobytes())
-    return Tensor.from_numpy(value.data.copy())
-
-
-# -- errors ------------------------------------------------------------------------------------
-
-
-class _Reason(Exception):
-    """An engine's error in fewer words."""
-
-
-def _reason(exc: Exception) -> str:
-    """What OpenVINO says, without the places in its source."""
-    text = str(exc)
-    lacking = re.search(r"No conversion rule found for operations: (.*)", text)
-    if lacking:
-        return f"it needs operations that OpenVINO lacks: {lacking[1].strip()}"
-    lines = [
-        line
-        for line in text.splitlines()
-        if not re.match(r"Exception from |Check '|FrontEnd API failed|Summary:|To facilitate", line)
-    ]
-    return inputs.one_line(_Reason("\n".join(lines)))
