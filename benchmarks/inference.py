@@ -1,167 +1,45 @@
-"""What sessions add to the engines that run the models, local ones and those behind an agent.
+"""What sessions add to the engines that run the models, and to functions of shared libraries.
 
-Each ratio compares a session's call with the same work on the engine itself, in turns, on the same
-memory; the models are a picture's first layer, about a millisecond, so that the engine's own time
-hides little. Engines that are not installed are left out.
+Each ratio compares a session's call with the same work done without vaccel, in turns, on the same
+memory, in this process. Remote calls go to an agent in another process, on TCP loopback. What is
+not installed is left out, and named on standard error. See docs/performance.md.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
-import statistics
 import sys
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-
-import vaccel
-from benchmarks import figures, uploads
+from benchmarks import engines, figures, foreign, pictures, uploads
 from benchmarks.figures import Figure, Part
-from benchmarks.measures import Effort, Figures, each, expect, in_turns, ratio
-from tests.inference import tflite_models as lite_models
-from vaccel import Config, Resource, ResourceType, Session
-from vaccel.agent import Agent
-from vaccel.ops import torch as torch_ops
-from vaccel.ops.tf import lite
-
-SIDE = 512
-"""A square float32 picture of 1 MiB."""
 
 FIGURES = (
+    Figure("classify_overhead_ratio", "session.classify / Pillow, numpy, onnxruntime; worst", 1.10),
+    Figure("classify_small_ratio", "the same for a picture of 256 x 256"),
+    Figure("classify_photo_ratio", "the same for a photo of 1200 x 900"),
+    Figure("classify_us", "session.classify, 256 x 256"),
+    Figure("classify_photo_us", "session.classify, 1200 x 900"),
+    Figure("classify_direct_us", "Pillow, numpy and onnxruntime, 256 x 256"),
+    Figure("remote_classify_us", "session.classify at an agent, 256 x 256"),
+    Figure("remote_classify_overhead_us", "remote - local"),
     Figure("torch_run_overhead_ratio", "session.torch_model_run / PyTorch, 1 MiB", 1.10),
     Figure("torch_run_us", "session.torch_model_run, 1 MiB"),
-    Figure("torch_remote_run_us", "the same at an agent in this process"),
+    Figure("torch_remote_run_us", "the same at an agent"),
     Figure("tflite_run_overhead_ratio", "session.tflite_model_run / LiteRT, 1 MiB", 1.10),
     Figure("tflite_run_us", "session.tflite_model_run, 1 MiB"),
-    Figure("tflite_remote_run_us", "the same at an agent in this process"),
+    Figure("tflite_remote_run_us", "the same at an agent"),
+    Figure("exec_call_us", "session.exec of a C function that counts its calls"),
+    Figure("exec_remote_call_us", "the same at an agent"),
     *uploads.FIGURES,
 )
 
-
-def torch_run(effort: Effort) -> Figures:
-    torch = _engine("torch")
-    if torch is None:
-        return {}
-    x = np.random.default_rng(1).standard_normal((1, 1, SIDE, SIDE)).astype(np.float32)
-    layers = torch.nn.Conv2d(1, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.MaxPool2d(4)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript as such
-        torch.jit.save(torch.jit.script(torch.nn.Sequential(*layers).eval()), buffer)
-        module = torch.jit.load(io.BytesIO(buffer.getvalue()))
-
-    def engine() -> Any:
-        with torch.inference_mode():
-            return module(torch.from_numpy(x)).numpy()
-
-    def run(session: Session, model: Resource) -> Any:
-        tensor = torch_ops.Tensor.from_numpy(x)
-        return session.torch_model_run(model, [tensor], 1)[0].as_numpy()
-
-    with _sessions("torch") as sessions:
-        models = [_load(s, s.torch_model_load, buffer.getvalue()) for s in sessions]
-        return _compare("torch", effort, engine, run, list(zip(sessions, models, strict=True)))
-
-
-def tflite_run(effort: Effort) -> Figures:
-    litert = _engine("ai_edge_litert.interpreter")
-    if litert is None or _engine("flatbuffers") is None:
-        return {}
-    x = np.random.default_rng(1).standard_normal((SIDE, SIDE)).astype(np.float32)
-    content = _layer()
-    interpreter = litert.Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    (place,) = (one["index"] for one in interpreter.get_input_details())
-    (result,) = (one["index"] for one in interpreter.get_output_details())
-
-    def engine() -> Any:
-        interpreter.set_tensor(place, x)
-        interpreter.invoke()
-        return interpreter.get_tensor(result)
-
-    def run(session: Session, model: Resource) -> Any:
-        tensors, _ = session.tflite_model_run(model, [lite.Tensor.from_numpy(x)], 1)
-        return tensors[0].as_numpy()
-
-    with _sessions("tflite") as sessions:
-        models = [_load(s, s.tflite_model_load, content) for s in sessions]
-        return _compare("tflite", effort, engine, run, list(zip(sessions, models, strict=True)))
-
-
-def _layer() -> bytes:
-    """Sums of each row, with 128 sets of weights."""
-    weights = np.random.default_rng(2).standard_normal((128, SIDE)).astype(np.float32)
-    tensors = [
-        lite_models.T("x", (SIDE, SIDE)),
-        lite_models.T("weights", (128, SIDE), data=weights),
-        lite_models.T("bias", (128,), data=np.zeros(128, np.float32)),
-        lite_models.T("y", (SIDE, 128)),
-    ]
-    options = lite_models.FULLY_CONNECTED_OPTIONS
-    op = lite_models.Op(lite_models.FULLY_CONNECTED, [0, 1, 2], [3], options)
-    return lite_models.model(tensors, [op], [0], [3])
-
-
-def _compare(
-    name: str,
-    effort: Effort,
-    engine: Callable[[], Any],
-    run: Callable[[Session, Resource], Any],
-    loaded: list[tuple[Session, Resource]],
-) -> Figures:
-    for session, model in loaded:
-        expect(run(session, model), engine(), name)
-    here, there = loaded
-    engine_s, here_s, there_s = in_turns(
-        effort.rounds,
-        lambda: each(20, engine),
-        lambda: each(20, lambda: run(*here)),
-        lambda: each(20, lambda: run(*there)),
-    )
-    return {
-        f"{name}_run_overhead_ratio": ratio(here_s, engine_s),
-        f"{name}_run_us": statistics.median(here_s) * 1e6,
-        f"{name}_remote_run_us": statistics.median(there_s) * 1e6,
-    }
-
-
-def _load(session: Session, load: Callable[[Resource], None], content: bytes) -> Resource:
-    resource = Resource.from_buffer(content, ResourceType.MODEL)
-    resource.register(session)
-    load(resource)
-    return resource
-
-
-@contextlib.contextmanager
-def _sessions(plugin: str) -> Iterator[tuple[Session, Session]]:
-    """One here, one at an agent."""
-    vaccel.bootstrap(Config(plugins=f"vaccel.plugins.{plugin}"))
-    try:
-        with Agent("unix://@vaccel-benchmark") as agent:
-            with Session() as here, Session(endpoint=agent.endpoint) as there:
-                yield here, there
-    finally:
-        vaccel.cleanup()
-
-
-def _engine(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as exc:
-        print(f"left out: {exc}", file=sys.stderr)
-        return None
-
-
 PARTS: tuple[Part, ...] = (
-    (torch_run, ("torch_",)),
-    (tflite_run, ("tflite_",)),
+    (pictures.classify, ("classify_", "remote_classify_")),
+    (engines.torch_run, ("torch_",)),
+    (engines.tflite_run, ("tflite_",)),
+    (foreign.exec_call, ("exec_",)),
     (uploads.uploads, uploads.PREFIXES),
 )
 

@@ -91,10 +91,10 @@ class Listener:
         self.stop()
 
 
-def agent() -> Listener:
-    """An agent with the cpu plugin; `match` is its endpoint."""
+def agent(plugins: str = "cpu", *options: str) -> Listener:
+    """An agent with `plugins`; `match` is its endpoint."""
     command = ["-m", "vaccel.cli.agent", "-a", "tcp://127.0.0.1:0"]
-    command += ["--vaccel-config", "plugins=cpu,log_level=1"]
+    command += ["--vaccel-config", f"plugins={plugins},log_level=1", *options]
     return Listener(command, READY)
 
 

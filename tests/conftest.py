@@ -27,7 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set the environment that tests, wider fixtures and their child processes start from."""
     for name in _vaccel_variables():
         del os.environ[name]
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import onnxruntime without vaccel, too
+    # As `vaccel.inference.loaded`: tests import engines without it, too.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     base = tempfile.mkdtemp(prefix="vt-")  # short: UNIX socket paths end at 107 bytes
     os.environ["XDG_RUNTIME_DIR"] = base
     config.add_cleanup(lambda: shutil.rmtree(base))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -16,7 +17,7 @@ from vaccel.agent import Agent
 def pair(plugin: str) -> Iterator[tuple[Session, Session]]:
     """A session on the plugin here, and one at an agent that serves it."""
     vaccel.bootstrap(Config(plugins=f"vaccel.plugins.{plugin}"))
-    with Agent("unix://@vaccel-inference") as agent:
+    with Agent(f"unix://@vaccel-inference-{os.getpid()}") as agent:
         with Session() as here, Session(endpoint=agent.endpoint) as there:
             yield here, there
 

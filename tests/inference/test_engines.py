@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,17 +13,22 @@ import pytest
 PROGRAM = """
 import sys
 from vaccel.inference.loaded import import_engine
-engine = import_engine("onnxruntime", "onnx")
-engine.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+engine = import_engine(*sys.argv[1:3])
+if sys.argv[1] == "onnxruntime":
+    engine.InferenceSession(sys.argv[3], providers=["CPUExecutionProvider"])
 """
 MODEL = Path(__file__).parents[2] / "src" / "vaccel" / "data" / "models" / "classify.onnx"
 
 
 @pytest.mark.subprocess
-def test_onnxruntime_collects_no_usage_data(tmp_path: Path):
-    pytest.importorskip("onnxruntime", reason="the extra vaccel[onnx] is not installed")
-    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+@pytest.mark.parametrize(("engine", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino")])
+def test_engines_collect_no_usage_data(engine: str, extra: str, tmp_path: Path):
+    if importlib.util.find_spec(engine) is None:
+        pytest.skip(f"the extra vaccel[{extra}] is not installed")
+    silencing = {"ORT_DISABLE_TELEMETRY", "CI", "TF_BUILD", "JENKINS_URL"}
+    environment = {k: v for k, v in os.environ.items() if k not in silencing}
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    subprocess.run([sys.executable, "-c", PROGRAM, str(MODEL)], env=environment, check=True)
+    command = [sys.executable, "-c", PROGRAM, engine, extra, str(MODEL)]
+    subprocess.run(command, env=environment, check=True)
     # What would be sent is collected there first, from the import on.
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from vaccel.error import FFIError, InvalidArgument
 from vaccel.inference import inputs, layouts, onnx_models
 from vaccel.inference.description import Description, describe
 from vaccel.inference.found import Found
+from vaccel.inference.layouts import Output
 from vaccel.inference.loaded import import_engine
+from vaccel.inference.pictures import decode
 from vaccel.inference.preprocess import prepare
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from vaccel.resource import Resource
 
 SUFFIXES = (".onnx",)
@@ -48,9 +49,12 @@ class ImageModel:
         self._engine = engine
         self._input = engine.get_inputs()[0].name
         self._outputs = [one.name for one in engine.get_outputs()]
+        # What the outputs are is settled anew only where their shapes are new.
+        self._reader = functools.lru_cache(maxsize=8)(functools.partial(layouts.bind, description))
 
-    def run(self, picture: Image) -> Found:
-        tensor, transform = prepare(picture, self.description)
+    def run(self, image: memoryview | bytes) -> Found:
+        """What the model finds in an encoded picture, which is not kept once it is prepared."""
+        tensor, transform = prepare(decode(image), self.description)
         try:
             found = self._engine.run(self._outputs, {self._input: tensor})
         except Exception as exc:  # of many classes without a base of their own
@@ -59,9 +63,9 @@ class ImageModel:
                 f"{onnx_models.reason(exc)}"
             ) from exc
         outputs = dict(zip(self._outputs, found, strict=True))
-        return Found(
-            self.description, layouts.decode(self.description, outputs, transform.input), transform
-        )
+        made = tuple(Output(name, one.shape, one.dtype) for name, one in outputs.items())
+        result = self._reader(made)(outputs, transform.input)
+        return Found(self.description, result, transform)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from types import ModuleType
@@ -152,9 +153,11 @@ class ModelPlugin(Plugin, Generic[M]):
 
 def import_engine(module: str, extra: str) -> Any:
     """The module of an inference engine; PluginError with the install line where it is missing."""
-    # From its import on, onnxruntime collects usage data in the user's cache folder and sends them
-    # to its maker. Its own function to end that comes too late; only this it heeds.
+    # From their import on, onnxruntime and OpenVINO collect usage data in the user's folders and
+    # send them to their makers. Their own functions to end that come too late; this they heed.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if module.partition(".")[0] == "openvino":
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         found: ModuleType = importlib.import_module(module)
     except Exception as exc:  # a broken engine raises whatever it likes

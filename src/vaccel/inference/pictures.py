@@ -6,6 +6,7 @@ about large pictures, which have a limit of our own here.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import re
@@ -48,6 +49,7 @@ _UPRIGHT = {
 }
 
 
+@functools.cache
 def pillow() -> Any:
     """Pillow's module `Image`; PluginError with the install line where it is missing."""
     return import_engine("PIL.Image", "onnx")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 F32s = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 Array = np.ndarray[Any, Any]
+_Three = tuple[float, ...] | None
 
 _BLOCK = 2**22
 """Values that a map in the making may have at once; a map of many classes is made in stripes."""
@@ -111,17 +112,54 @@ def prepare(picture: Image, description: Description) -> tuple[Array, Transform]
     return _tensor(np.asarray(fitted), description), transform
 
 
+class _Placement(NamedTuple):
+    """Where a picture of one size goes."""
+
+    transform: Transform
+    box: tuple[float, float, float, float]
+    """The part of the picture that is seen: left, top, right, bottom."""
+    size: tuple[int, int]
+    """Width and height that this part is resized to."""
+    corner: tuple[int, int]
+    """Its left top corner in the input."""
+
+
 def _fit(picture: Image, description: Description) -> tuple[Image, Transform]:
     """The picture, resized and put into the middle of the input; what stands over is cut off."""
     width, height = picture.size
-    here = (height, width)
-    size, there = _sizes(here, description)
+    transform, box, size, corner = _placement(
+        (height, width),
+        description.do_resize,
+        description.resize_mode,
+        description.input_size,
+        description.model_size,
+    )
+    if (height, width) == transform.input and transform.scale == (1, 1):
+        return picture, transform
+    resample = getattr(pillow().Resampling, description.resample.upper())
+    fitted = picture.resize(size, resample, box=box)
+    height, width = transform.input
+    if size == (width, height):
+        return fitted, transform
+    canvas: Image = pillow().new("RGB", (width, height), (round(description.pad_value),) * 3)
+    canvas.paste(fitted, corner)
+    return canvas, transform
+
+
+@functools.lru_cache(maxsize=256)
+def _placement(
+    here: tuple[int, int],
+    do_resize: bool,
+    mode: str,
+    input_size: tuple[int, int] | None,
+    model_size: tuple[int, int] | None,
+) -> _Placement:
+    """For a picture of size `here`; the rest as in the description."""
+    there = model_size or here
+    size = _resized(here, there, do_resize, mode, input_size or here)
     # Of an odd rest the larger half lies right and below, of margins and of what is cut off.
     top, left = (int((there[axis] - size[axis]) / 2) for axis in (0, 1))
-    scale = (size[1] / width, size[0] / height)
-    transform = Transform(here, there, scale, (left, top))
-    if here == size == there:
-        return picture, transform
+    scale = (size[1] / here[1], size[0] / here[0])
     # What is cut off is not even made: beside a long, thin picture it would be huge.
     inside = (
         max(left, 0),
@@ -130,68 +168,75 @@ def _fit(picture: Image, description: Description) -> tuple[Image, Transform]:
         min(top + size[0], there[0]),
     )
     box = [(edge - (left, top)[i % 2]) / scale[i % 2] for i, edge in enumerate(inside)]
-    box = [min(max(edge, 0), picture.size[i % 2]) for i, edge in enumerate(box)]  # rounding
-    resample = getattr(pillow().Resampling, description.resample.upper())
-    seen = (inside[2] - inside[0], inside[3] - inside[1])
-    fitted = picture.resize(seen, resample, box=(box[0], box[1], box[2], box[3]))
-    if seen == (there[1], there[0]):
-        return fitted, transform
-    canvas: Image = pillow().new("RGB", (there[1], there[0]), (round(description.pad_value),) * 3)
-    canvas.paste(fitted, inside[:2])
-    return canvas, transform
+    box = [min(max(edge, 0), here[1 - i % 2]) for i, edge in enumerate(box)]  # rounding
+    return _Placement(
+        Transform(here, there, scale, (left, top)),
+        (box[0], box[1], box[2], box[3]),
+        (inside[2] - inside[0], inside[3] - inside[1]),
+        inside[:2],
+    )
 
 
-def _sizes(
-    here: tuple[int, int], description: Description
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What the picture is resized to, and the size of the model's input."""
-    mode, wanted = description.resize_mode, description.input_size or here
-    there = description.model_size or here
-    if not description.do_resize:
+def _resized(
+    here: tuple[int, int],
+    there: tuple[int, int],
+    do_resize: bool,
+    mode: str,
+    wanted: tuple[int, int],
+) -> tuple[int, int]:
+    """What a picture of size `here` is resized to for an input of size `there`."""
+    if not do_resize:
         if mode != "crop" and here != there:
             raise InvalidArgument(
                 f"image: expected {there[1]} x {there[0]} pixels, as do_resize is false, "
                 f"found {here[1]} x {here[0]}"
             )
-        return here, there
+        return here
     if mode == "stretch":
-        return there, there
+        return there
     ratios = wanted[0] / here[0], wanted[1] / here[1]
     ratio = min(ratios) if mode == "letterbox" else max(ratios)
-    return (max(1, round(here[0] * ratio)), max(1, round(here[1] * ratio))), there
+    return max(1, round(here[0] * ratio)), max(1, round(here[1] * ratio))
 
 
 def _tensor(pixels: Pixels, description: Description) -> Array:
     """RGB pixels [height, width, 3] as numbers, in the model's order."""
-    channels = [2, 1, 0] if description.color_order == "BGR" else [0, 1, 2]
-    table = _table(
-        description.rescale_factor,
-        description.image_mean,
-        description.image_std,
-        description.dtype,
-    )
-    # Each channel has 256 values only, and a table has their numbers: rounded as if each pixel had
-    # been computed, in a fraction of the time.
-    planes = [np.take(table[i], pixels[..., c]) for i, c in enumerate(channels)]
-    return np.stack(planes, axis=0 if description.layout == "NCHW" else -1)[np.newaxis]
+    if description.color_order == "BGR":
+        pixels = pixels[..., ::-1]
+    first = description.layout == "NCHW"
+    tensor: Array
+    if first and description.dtype == np.float32:
+        tensor = pixels.transpose(2, 0, 1).astype(np.float32, order="C")
+        _normalize(tensor, *_normalization(description))
+    else:
+        # Each channel has 256 values only, and a table has their numbers: rounded as if each pixel
+        # had been computed. Other types, and steps over channels, are slow to compute with.
+        table = _table(*_normalization(description), description.dtype)
+        planes = [np.take(row, pixels[..., channel]) for channel, row in enumerate(table)]
+        tensor = np.stack(planes, axis=0 if first else -1)
+    return tensor.reshape(1, *tensor.shape)
+
+
+def _normalization(description: Description) -> tuple[float | None, _Three, _Three]:
+    return description.rescale_factor, description.image_mean, description.image_std
+
+
+def _normalize(values: F32s, factor: float | None, mean: _Three, std: _Three) -> None:
+    """In place; [3, …], in the order of the model's channels."""
+    each = (-1, *[1] * (values.ndim - 1))
+    if factor is not None:
+        values *= np.float32(factor)
+    if mean is not None:
+        values -= np.array(mean, np.float32).reshape(each)
+    if std is not None:
+        values /= np.array(std, np.float32).reshape(each)
 
 
 @functools.lru_cache(maxsize=64)
-def _table(
-    factor: float | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    dtype: np.dtype[Any],
-) -> Array:
+def _table(factor: float | None, mean: _Three, std: _Three, dtype: np.dtype[Any]) -> Array:
     """What the model gets for each value from 0 to 255, [3, 256]; row 0 is its first channel."""
-    values = np.arange(256, dtype=np.float32)
-    if factor is not None:
-        values = values * np.float32(factor)
-    table = np.tile(values, (3, 1))
-    if mean is not None:
-        table = table - np.array(mean, np.float32).reshape(-1, 1)
-    if std is not None:
-        table = table / np.array(std, np.float32).reshape(-1, 1)
+    table = np.tile(np.arange(256, dtype=np.float32), (3, 1))
+    _normalize(table, factor, mean, std)
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         table = np.clip(np.rint(table), info.min, info.max)

@@ -136,7 +136,8 @@ def as_torch(torch: Any, array: np.ndarray[Any, Any]) -> Any:
 
     Unaligned memory is copied, as kernels load whole elements.
     """
-    array = np.require(array, requirements=["C", "A"])
+    if not array.flags.carray:
+        array = np.require(array, requirements=["C", "A"])
     if array.flags.writeable:
         return torch.from_numpy(array)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -241,10 +242,11 @@ class Scalar(Kind):
             number = operator.index(value)
         except TypeError:
             raise mismatch(f"{self}, a whole number", repr(value)) from None
-        info = np.iinfo(self.dtype)
-        least = info.min if self.least is None else self.least
-        if not least <= number <= info.max:
-            raise mismatch(f"{self} from {least} to {info.max}", number)
+        least, most = _limits(self.dtype)
+        if self.least is not None:
+            least = self.least
+        if not least <= number <= most:
+            raise mismatch(f"{self} from {least} to {most}", number)
         if self.floor and number < dims[self.floor]:
             raise mismatch(f"at least {self.floor}={dims[self.floor]}", number)
         if self.dim:
@@ -274,6 +276,13 @@ class Scalar(Kind):
 
     def dummy(self, dims: Dims, fill: Any) -> Any:
         return self.dtype.type(fill or 0).item()
+
+
+@functools.cache
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The least and the greatest integer of a type."""
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
 
 
 def as_form(form: Any, ndim: int, value: Any) -> Any:

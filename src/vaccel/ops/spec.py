@@ -50,6 +50,8 @@ class Operation:
             parameters=list(inspect.signature(stub).parameters.values())[1:]
         )
         self.arity = len(self.inputs)
+        defaults = [one.default for one in self.signature.parameters.values()]
+        self._defaults = tuple(one for one in defaults if one is not inspect.Parameter.empty)
         self.wire_outputs = tuple(wire_outputs or self.outputs)
         # Buffers whose least size follows from numbers are checked once the numbers are known.
         steps = [(i, name, kind) for i, (name, kind) in enumerate(self.inputs.items())]
@@ -76,6 +78,9 @@ class Operation:
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """Positional values for all inputs, defaults filled in."""
+        missing = self.arity - len(args)
+        if not kwargs and 0 < missing <= len(self._defaults):
+            return args + self._defaults[-missing:]
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as exc:

@@ -33,17 +33,15 @@ class ElementType(IntEnum):
     """
 
     dtype: np.dtype[Any] | None
+    numeric: bool
+    """Whether numpy arrays can hold such elements."""
 
     def __new__(cls, number: int, dtype: str = "") -> Self:
         member = int.__new__(cls, number)
         member._value_ = number
         member.dtype = np.dtype(dtype) if dtype else None
+        member.numeric = member.dtype is not None and member.dtype.kind != "V"
         return member
-
-    @property
-    def numeric(self) -> bool:
-        """Whether numpy arrays can hold such elements."""
-        return self.dtype is not None and self.dtype.kind != "V"
 
 
 TypeT = TypeVar("TypeT", bound=ElementType)
@@ -92,11 +90,12 @@ class Tensor(Generic[TypeT]):
             raise InvalidArgument(f"Tensor.from_numpy: {exc.message}") from None
         # Not by way of __init__: what is left to check of an array is little.
         self = cls.__new__(cls)
-        self._type, self._memory = data_type, bytes_of(array)
-        try:
-            self._shape = self._checked(array.shape)
-        except InvalidArgument as exc:
-            raise self._invalid(exc) from None
+        self._type, self._memory, self._shape = data_type, bytes_of(array), array.shape
+        if array.ndim > MAX_RANK or max(array.shape, default=0) > cls.max_dim:
+            try:
+                self._checked(array.shape)
+            except InvalidArgument as exc:
+                raise self._invalid(exc) from None
         return self
 
     @classmethod

@@ -23,13 +23,12 @@ from vaccel.inference.found import Found
 from vaccel.inference.image_models import ImageModel, Shipped, Unfit, open_resource
 from vaccel.inference.loaded import Loaded, ModelPlugin
 from vaccel.inference.onnx_models import OnnxModel
-from vaccel.inference.pictures import decode, pillow
+from vaccel.inference.pictures import pillow
 from vaccel.ops.catalog import Operations
 from vaccel.plugin import PluginType
 from vaccel.resource import ResourceType
 
 if TYPE_CHECKING:
-    from vaccel.config import Config
     from vaccel.resource import Resource
     from vaccel.session import Session
 
@@ -49,24 +48,27 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
             engine=onnx_models.ENGINE,
             summary="pictures and tensors through ONNX models, on onnxruntime",
         )
+        self.requires = [onnx_models.ENGINE, "PIL"]
         self.image_models: Loaded[ImageModel | Unfit] = Loaded(open_resource, "an image operation")
         self.shipped = Shipped()
         self.annotations = Annotations()
 
-    def start(self, config: Config) -> None:
-        super().start(config)
+    def check(self) -> None:
+        super().check()
         pillow()
 
-    def find_in(self, image: memoryview, session: Session, task: str, operation: str) -> Found:
+    def find_in(
+        self, image: memoryview | bytes, session: Session, task: str, operation: str
+    ) -> Found:
         try:
-            return self._model(session, task).run(decode(image))
+            return self._model(session, task).run(image)
         except FFIError as exc:
             raise from_errno(exc.code, f"{operation}: {exc.message}") from exc
 
     def named(self, image: memoryview, session: Session, task: str) -> tuple[Found, str]:
         """What was found, and the name of the image with it."""
-        found = self.find_in(image, session, task, task)
         content = bytes(image)  # the caller's, who may use its memory again
+        found = self.find_in(content, session, task, task)
         draw = functools.partial(found.annotated, content)
         return found, self.annotations.keep(session, task, len(content), draw)
 

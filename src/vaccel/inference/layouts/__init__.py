@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vaccel.error import InvalidArgument
@@ -26,6 +26,7 @@ __all__ = [
     "FORMATS",
     "THRESHOLDS",
     "Output",
+    "bind",
     "decode",
     "guess",
     "settle",
@@ -51,11 +52,19 @@ def decode(
     infinity or scores that are none; several layouts fit; the error says what would settle it.
     """
     made = [Output(name, values.shape, values.dtype) for name, values in outputs.items()]
-    key = description.output_format or guess(description, made)
-    row = _row(key, description.task)
-    arrays = [outputs[name] for name in row.bind(made, description)]
-    result: Result = row.read(description, size or description.model_size, *arrays)
-    return result
+    return bind(description, made)(outputs, size)
+
+
+def bind(description: Description, made: Sequence[Output]) -> Callable[..., Result]:
+    """`decode` for outputs of the shapes and types of `made`: a function of outputs and size."""
+    row = _row(description.output_format or guess(description, made), description.task)
+    names = row.bind(made, description)
+
+    def read(outputs: Mapping[str, Array], size: tuple[int, int] | None = None) -> Result:
+        arrays = [outputs[name] for name in names]
+        return row.read(description, size or description.model_size, *arrays)
+
+    return read
 
 
 def guess(description: Description, outputs: Sequence[Output]) -> str:

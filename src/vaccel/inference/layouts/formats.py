@@ -162,7 +162,7 @@ def fractions(name: str, values: Array) -> Array:
 
 def softmax(logits: Array) -> Array:
     """Over the last axis, in float64."""
-    raised = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    raised = logits.astype(np.float64, copy=False) - logits.max(axis=-1, keepdims=True)
     powers = np.exp(raised)
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 

@@ -41,7 +41,7 @@ class Tensor(tensors.Tensor[TensorType]):
         InvalidArgument: not a torch tensor, or of a type that `TensorType` lacks.
         """
         try:
-            array = tensor.detach().cpu().numpy()
+            array = tensor.numpy(force=True)  # detached, on the host
         except (AttributeError, RuntimeError, TypeError) as exc:
             found = f"{type(tensor).__name__} ({exc})"
             raise InvalidArgument(
