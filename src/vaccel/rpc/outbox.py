@@ -24,13 +24,9 @@ class Outbox:
         self._sock = sock
         self._failed = failed
         self._lock = threading.Lock()
-        self._gathered: deque[bytes] = deque()
+        self.gathered: deque[bytes] = deque()
+        """Answers that are to be sent."""
         self._since = 0.0
-
-    @property
-    def gathered(self) -> bool:
-        """There are answers that were gathered and not sent."""
-        return bool(self._gathered)
 
     def send(self, stream: int, template: Template, contents: Sequence[Any]) -> None:
         buffers = template.frame(stream, Kind.RESPONSE, 0, contents)
@@ -50,18 +46,18 @@ class Outbox:
     def gather(self, answer: bytes) -> None:
         """Send `answer` soon, with others: the client then wakes up once for all of them."""
         now = time.monotonic()
-        if not self._gathered:
+        if not self.gathered:
             self._since = now
-        self._gathered.append(answer)
+        self.gathered.append(answer)
         if now - self._since > _GATHER:
             self.flush()
 
     def flush(self) -> None:
         """Send what was gathered."""
-        if not self._gathered:
+        if not self.gathered:
             return
         answers = []
         with contextlib.suppress(IndexError):  # two threads may flush at once
             while True:
-                answers.append(self._gathered.popleft())
+                answers.append(self.gathered.popleft())
         self.send_bytes(b"".join(answers))

@@ -123,11 +123,12 @@ class Peer:
     def read(self, reader: Reader, *, once: bool, flags: int = 0) -> Outcome:
         """Read and run requests; see `readers.Readable`."""
         connection, recv, find = self._connection, self._sock.recv, self._known.find
+        backlog, gathered = self._backlog, self._outbox.gathered
         done = False
         try:
             while True:
                 # Also the answers that a thread before gathered: they must not wait for it.
-                while self._backlog or self._outbox.gathered:
+                while backlog or gathered:
                     if not self._run_backlog(reader):
                         return Outcome.LOST
                 if connection.reader.large is not None:
@@ -136,7 +137,7 @@ class Peer:
                     events = transport.receive(self._sock, connection)
                     if events is None:
                         break
-                    self._backlog.extend(events)
+                    backlog.extend(events)
                     del events  # while we wait for more, a large request must not stay in memory
                     continue
                 if done:
@@ -146,7 +147,7 @@ class Peer:
                     break
                 done = once
                 serve = find(data)
-                if serve is not None and connection.between:
+                if serve is not None and connection.opened(data):
                     if not self._run_quick(reader, data, serve):
                         return Outcome.LOST
                     continue
@@ -154,8 +155,8 @@ class Peer:
                     frames, data = self._known.cut(data)
                     for frame, _ in frames:
                         connection.opened(frame)
-                    self._backlog.extend(frames)
-                self._backlog.extend(connection.receive(data))
+                    backlog.extend(frames)
+                backlog.extend(connection.receive(data))
         except BlockingIOError:
             return Outcome.READY
         except ProtocolError as exc:
@@ -166,7 +167,6 @@ class Peer:
 
     def _run_quick(self, reader: Reader, frame: bytes, serve: Serve) -> bool:
         """As `_run_backlog`, for one frame of a shape that was seen before."""
-        self._connection.opened(frame)
         # `run` and `reclaim` of the reader, without the calls.
         token = object()
         reader.claim[token] = True
@@ -179,13 +179,14 @@ class Peer:
             answer = serve(frame)
         except Exception as exc:
             answer = _refusal(frame, exc)
-        if reader.shared:  # the others must not wait for a client that takes no answers
+        shared = reader.shared
+        if shared:  # the others must not wait for a client that takes no answers
             self._outbox.send_bytes(answer)
-            return reader.reclaim(token)
         mine = reader.claim.pop(token, False)
         if mine:
             reader.rounds += 1
-        self._outbox.send_bytes(answer)
+        if not shared:  # what the client sends next is ours to read
+            self._outbox.send_bytes(answer)
         return mine
 
     @staticmethod

@@ -195,12 +195,17 @@ class Connection:
         reader = self.reader
         return not reader.rest and not reader.skip and reader.large is None
 
-    def opened(self, frame: bytes) -> None:
-        """`frame`, which begins a stream, was taken out of band. Raises ProtocolError."""
+    def opened(self, frame: bytes) -> bool:
+        """Whether `frame`, which looks like one that begins a stream, is one, and no part of
+        another; it was taken out of band then. Raises ProtocolError."""
+        reader = self.reader
+        if reader.rest or reader.skip or reader.large is not None:
+            return False
         stream = int.from_bytes(frame[4:8], "big")
         if stream <= self._last or not stream & 1:
             self._opened(stream)
         self._last = stream
+        return True
 
     def receive(self, data: bytes) -> list[Event]:
         """Feed received bytes; the events they complete. Raises ProtocolError."""

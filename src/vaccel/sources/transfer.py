@@ -131,7 +131,8 @@ class Transfer:
     def check_time(self) -> None:
         if self._watch.expired or not self._watch.left():
             raise DeadlineExceeded(
-                f"{self._url}: expected it within {self._watch.seconds:g} s, found it unfinished"
+                f"{self._url}: expected it within {round(self._watch.seconds, 2):g} s, "
+                "found it unfinished"
             )
 
     def _unanswered(self, exc: Exception) -> FFIError:
