@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints-dev.txt src/vaccel/_version.py
 
-.PHONY: help demo test test-cocotb test-pynq test-tensorflow test-protobuf test-armhf test-fp32 bench train format clean
+.PHONY: help demo test test-environments test-cocotb test-pynq test-tensorflow test-protobuf test-armhf test-fp32 bench train format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -10,11 +10,13 @@ help: ## list the targets
 demo: .venv/.installed ## install, start an agent, let it add vectors and look at pictures
 	$(BIN)/python -m vaccel.cli.demo
 
-test: .venv/.dev ## install, then everything CI runs: format, lint, types, all tests
+test: .venv/.dev ## install, then check format, lint and types, and run the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-environments: ## the tests that need environments of their own; CI runs test, then this
 	$(MAKE) test-cocotb
 	$(MAKE) test-pynq
 	$(MAKE) test-protobuf
@@ -32,7 +34,7 @@ test-tensorflow: ## the plugin tf on TensorFlow itself, which is 2 GB
 test-fp32: .venv/.dev ## 100 million pairs through the floating-point units
 	$(BIN)/python tools/fp32_soak.py
 
-test-protobuf: .venv/.dev ## protocol, agent and unit tests on three releases of protobuf
+test-protobuf: .venv/.dev ## protocol, agent and unit tests on old releases of protobuf
 	PYTHON=$(PYTHON) tools/protobuf_matrix.sh
 
 test-armhf: .venv/.dev ## the same tests, and an agent, on an emulated 32-bit ARM

@@ -29,6 +29,7 @@ class Listener:
 
     def __init__(self, arguments: Sequence[str], ready: str) -> None:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("VACCEL_")}
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
         begin = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, *arguments],

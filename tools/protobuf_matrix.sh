@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the protocol, agent and unit tests on the oldest protobuf we support, the release Debian 12
-# reports, and the newest, which the development environment has.
+# Runs the protocol, agent and unit tests on the oldest protobuf we support and the release that
+# Debian 12 reports. `make test` runs them on the newest, which the development environment has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,4 +29,3 @@ for version in 3.20.3 4.21.12; do
     fi
     run_tests "$version" "$env/bin/python"
 done
-run_tests "$(sed -n 's/^protobuf==//p' constraints-dev.txt)" .venv/bin/python

@@ -21,7 +21,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from enum import IntFlag
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -192,6 +191,8 @@ def load(text: str) -> tuple[Plugin, str]:
 
 def installed() -> dict[str, str]:
     """Plugin names, with the module and attribute that each stands for."""
+    from importlib import metadata  # slow to import, and only needed for what is not built in
+
     found = {e.name: e.value for e in metadata.entry_points(group=ENTRY_POINTS)}
     return found | BUILT_IN
 

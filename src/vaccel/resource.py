@@ -6,53 +6,27 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaccel import runtime
+from vaccel.blob import Blob, BlobType, ResourceType
 from vaccel.error import InvalidArgument, NotFound, SessionClosed
 from vaccel.ops.objects import ResourceLike
-from vaccel.sources import archives, downloads, folders, memory
-from vaccel.sources.members import ArchiveLimits
+from vaccel.sources import folders, memory
 from vaccel.sources.names import check_names
-from vaccel.sources.transfer import UrlLimits
 from vaccel.sources.trees import map_file, place
 from vaccel.sources.urls import Prefixes, is_url
 
 if TYPE_CHECKING:
     from vaccel.session import Session
+    from vaccel.sources.members import ArchiveLimits
+    from vaccel.sources.transfer import UrlLimits
 
 
 Named = list[tuple[str, Path]]
 """Files with the names that they have in a resource."""
-
-
-class ResourceType(IntEnum):
-    """What a resource is used as."""
-
-    LIB = 0
-    DATA = 1
-    MODEL = 2
-
-
-class BlobType(IntEnum):
-    """Where the bytes of a blob are."""
-
-    FILE = 0
-    BUFFER = 1
-    MAPPED = 2
-
-
-@dataclass(frozen=True)
-class Blob:
-    """One named piece of a resource; `data` is bytes in memory, or the mapped file `path`."""
-
-    name: str
-    data: memoryview
-    type: BlobType = BlobType.BUFFER
-    path: Path | None = None
 
 
 class Resource(ResourceLike):
@@ -81,6 +55,9 @@ class Resource(ResourceLike):
     ) -> Resource:
         """The files in a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file, which may be at a URL; see
         `sources.archives.unpack` and `from_url` for errors. Unpacked in the rundir."""
+        # Here and below: HTTP, TLS and decompressors, which most programs do without.
+        from vaccel.sources import archives, downloads
+
         fetched = downloads.fetch(str(archive)) if is_url(archive) else archive
         path = Path(fetched).absolute()
         return cls._made(type, lambda self: archives.unpack(path, self.rundir(), limits))
@@ -96,6 +73,8 @@ class Resource(ResourceLike):
     ) -> Resource:
         """The file at an http(s) URL, or those at several; `https://…/m.onnx#sha256=HEX` checks it.
         Fetched now, kept in the cache; see `sources.downloads.fetch` for errors."""
+        from vaccel.sources import downloads
+
         urls = [url] if isinstance(url, str) else list(url)
         files = folders.files_of([downloads.fetch(each, limits, allow) for each in urls])
         return cls._made(type, lambda self: files)

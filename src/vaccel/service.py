@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from vaccel import calls, log, runtime
+from vaccel.blob import Blob
 from vaccel.calls import Call
 from vaccel.error import InvalidArgument, PermissionDenied
 from vaccel.ops.catalog import BY_NAME, OPERATIONS
 from vaccel.ops.spec import Operation
-from vaccel.resource import Blob, Resource
+from vaccel.resource import Resource
 from vaccel.rpc import codec, messages, models, status
 from vaccel.rpc.arguments import EMPTY_WRITE_ARGS, Contents
 from vaccel.rpc.codec import Shape

@@ -23,10 +23,10 @@ from tests.agent.conftest import Serve
 from tests.agent.peers import RawClient, Refused, fake_peer
 from tests.agent.processes import ROOT, AgentProcess
 from vaccel import Config, Resource, ResourceType, Session, bootstrap, cleanup
+from vaccel.blob import Blob, BlobType
 from vaccel.config import Timeouts
 from vaccel.error import DeadlineExceeded, InvalidArgument, NotFound, ResourceExhausted
 from vaccel.progress import Progress
-from vaccel.resource import Blob, BlobType
 from vaccel.rpc import messages
 from vaccel.rpc.client import Client
 from vaccel.rpc.content import CHUNK, SMALL, FileContent, MemoryContent, key_of, proof

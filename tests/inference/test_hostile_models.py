@@ -17,8 +17,8 @@ import pytest
 from tests.inference.models import by_pixel, engine, make, mean_colour, model, node, onnx, table
 from tests.inference.pairs import pair
 from vaccel import Resource, ResourceType, Session
+from vaccel.blob import Blob
 from vaccel.error import InvalidArgument
-from vaccel.resource import Blob
 
 pytest.importorskip("PIL.Image", reason="the extra vaccel[onnx] is not installed")
 

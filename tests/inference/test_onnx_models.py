@@ -13,12 +13,12 @@ import pytest
 import vaccel
 from tests.inference.pairs import at_once, model_of, objects, pair
 from vaccel import Config, Resource, ResourceType, Session
+from vaccel.blob import Blob
 from vaccel.error import FFIError, InvalidArgument, NotFound, PluginError
 from vaccel.inference.onnx_models import open_model
 from vaccel.inference.strings import packed, strings
 from vaccel.ops.onnx import Tensor, TensorType
 from vaccel.plugins.onnx import plugin
-from vaccel.resource import Blob
 
 engine: Any = pytest.importorskip("onnxruntime", reason="the extra vaccel[onnx] is not installed")
 onnx: Any = pytest.importorskip("onnx", reason="the tests write models with onnx")

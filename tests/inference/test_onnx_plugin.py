@@ -294,7 +294,7 @@ def test_a_model_in_memory_says_itself_what_it_needs(session: Session):
 
 
 def test_a_model_and_its_description_in_memory(session: Session):
-    from vaccel.resource import Blob
+    from vaccel.blob import Blob
 
     files = [MODELS / "classify.onnx", MODELS / "classify.vaccel.json"]
     blobs = [Blob(file.name, memoryview(file.read_bytes())) for file in files]

@@ -20,13 +20,13 @@ import pytest
 
 from tests.inference.pairs import at_once, model_of, pair
 from vaccel import Resource, ResourceType, Session
+from vaccel.blob import Blob
 from vaccel.error import DeadlineExceeded, InvalidArgument
 from vaccel.inference import tensorflow_graphs
 from vaccel.inference.strings import packed, strings
 from vaccel.inference.tensorflow_models import TensorFlowModel
 from vaccel.ops.tf import Buffer, Node, Tensor, TensorType
 from vaccel.plugins.tf import plugin
-from vaccel.resource import Blob
 
 if importlib.util.find_spec("tensorflow") is None:
     pytest.skip("the extra vaccel[tf] is not installed", allow_module_level=True)

@@ -18,13 +18,13 @@ import vaccel
 from tests.inference import tf_models as made
 from tests.inference.pairs import at_once, model_of, objects, pair
 from vaccel import Config, Resource, ResourceType, Session
+from vaccel.blob import Blob
 from vaccel.error import FFIError, InvalidArgument, NotFound, PluginError
 from vaccel.inference import savedmodel
 from vaccel.inference.strings import packed, strings
 from vaccel.inference.tf_models import open_model
 from vaccel.ops.tf import Buffer, Node, Status, Tensor, TensorType
 from vaccel.plugins.tf import plugin
-from vaccel.resource import Blob
 
 EXTRAS = {"openvino": "openvino", "tensorflow": "tf"}
 # Imported before the tests begin, as some begin a thread that stays.

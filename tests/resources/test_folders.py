@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaccel import Resource, ResourceType, Session
+from vaccel.blob import Blob
 from vaccel.error import InvalidArgument, ResourceExhausted
-from vaccel.resource import Blob
 from vaccel.sources import folders
 from vaccel.sources.names import check_name, check_names, flat, unique
 

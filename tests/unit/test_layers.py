@@ -78,7 +78,7 @@ LAYERS = (
     ("vaccel.ops",),
     ("vaccel.sources",),
     ("vaccel.rundir", "vaccel.cache"),
-    ("vaccel.config", "vaccel.log", "vaccel.profiling", "vaccel.progress"),
+    ("vaccel.config", "vaccel.log", "vaccel.profiling", "vaccel.progress", "vaccel.blob"),
     ("vaccel.error", "vaccel.deadline", "vaccel._version"),
 )
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}

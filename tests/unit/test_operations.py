@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import vaccel
 from vaccel import Arg, ArgType, Config, OpType, Resource, ResourceType, Session
+from vaccel.blob import BlobType
 from vaccel.error import InvalidArgument, NotFound, NotSupported
 from vaccel.ops import onnx, tf, torch
 from vaccel.ops.catalog import BY_NAME, EXTENSIONS, OPERATIONS
@@ -21,7 +22,6 @@ from vaccel.ops.numbers import Array
 from vaccel.ops.objects import ResourceLike
 from vaccel.ops.spec import Operation
 from vaccel.ops.tf import lite
-from vaccel.resource import BlobType
 from vaccel.rpc import messages
 from vaccel.testing import strategies
 from vaccel.testing.forms import FORMS

@@ -10,9 +10,9 @@ import pytest
 
 import vaccel
 from vaccel import Config, Resource, ResourceType, Session, runtime
+from vaccel.blob import Blob, BlobType
 from vaccel.error import InvalidArgument, NotFound, SessionClosed
 from vaccel.plugin import Plugin
-from vaccel.resource import Blob, BlobType
 
 DATA, LIB, MODEL = ResourceType.DATA, ResourceType.LIB, ResourceType.MODEL
 

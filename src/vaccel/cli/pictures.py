@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vaccel.blob import ResourceType
 from vaccel.cli import program
 from vaccel.error import NotFound
 from vaccel.ops.catalog import BY_NAME
 from vaccel.ops.objects import Picture
 from vaccel.ops.spec import Operation
-from vaccel.resource import Resource, ResourceType
+from vaccel.resource import Resource
 from vaccel.session import Session
 from vaccel.sources.urls import is_url
 

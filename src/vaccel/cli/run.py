@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vaccel import runtime
+from vaccel.blob import ResourceType
 from vaccel.cli import pictures, program, values
 from vaccel.config import Config
 from vaccel.error import FFIError, InvalidArgument, from_errno
@@ -23,7 +24,7 @@ from vaccel.ops.numbers import Array, Scalar
 from vaccel.ops.objects import Args, Bytes, Object, ResourceRef, Text
 from vaccel.ops.spec import Operation
 from vaccel.ops.tensors import Tensor
-from vaccel.resource import Resource, ResourceType
+from vaccel.resource import Resource
 from vaccel.session import Session
 from vaccel.sources.urls import is_url
 

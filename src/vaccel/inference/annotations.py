@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vaccel.blob import Blob, ResourceType
 from vaccel.error import NotFound
-from vaccel.resource import Blob, Resource, ResourceType
+from vaccel.resource import Resource
 
 if TYPE_CHECKING:
     from pathlib import Path

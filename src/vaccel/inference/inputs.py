@@ -11,8 +11,9 @@ import numpy as np
 from vaccel.error import FFIError, InvalidArgument, ResourceExhausted
 
 if TYPE_CHECKING:
+    from vaccel.blob import Blob
     from vaccel.ops.tensors import Tensor
-    from vaccel.resource import Blob, Resource
+    from vaccel.resource import Resource
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from vaccel.ops.onnx import Tensor, TensorType
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vaccel.resource import Blob, Resource
+    from vaccel.blob import Blob
+    from vaccel.resource import Resource
     from vaccel.session import Session
 
 ENGINE = "onnxruntime"

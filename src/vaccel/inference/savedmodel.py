@@ -15,7 +15,8 @@ from vaccel.inference import inputs
 from vaccel.ops.tf import Node
 
 if TYPE_CHECKING:
-    from vaccel.resource import Blob, Resource
+    from vaccel.blob import Blob
+    from vaccel.resource import Resource
 
 FILE = "saved_model.pb"
 SUFFIXES = (".pb",)

@@ -36,7 +36,8 @@ from vaccel.ops.tf import Node, Tensor, TensorType
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vaccel.resource import Blob, Resource
+    from vaccel.blob import Blob
+    from vaccel.resource import Resource
 
 ENGINE = "tensorflow"
 

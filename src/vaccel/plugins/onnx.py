@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from vaccel.blob import ResourceType
 from vaccel.error import FFIError, InvalidArgument, from_errno
 from vaccel.inference import onnx_models
 from vaccel.inference.annotations import Annotations
@@ -26,7 +27,6 @@ from vaccel.inference.onnx_models import OnnxModel
 from vaccel.inference.pictures import pillow
 from vaccel.ops.catalog import Operations
 from vaccel.plugin import PluginType
-from vaccel.resource import ResourceType
 
 if TYPE_CHECKING:
     from vaccel.resource import Resource

@@ -16,7 +16,8 @@ from vaccel.sources.names import flat
 from vaccel.sources.trees import SMALL_FILE
 
 if TYPE_CHECKING:
-    from vaccel.resource import Blob, Resource
+    from vaccel.blob import Blob
+    from vaccel.resource import Resource
 
 
 def register(

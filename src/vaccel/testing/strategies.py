@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vaccel.blob import ResourceType
 from vaccel.ops import tf, torch
 from vaccel.ops.args import DTYPES, Arg, ArgType
 from vaccel.ops.catalog import OPERATIONS
@@ -16,7 +17,7 @@ from vaccel.ops.numbers import Array, InOut, Scalar
 from vaccel.ops.objects import Args, Bytes, Object, ResourceRef, Text
 from vaccel.ops.spec import Operation
 from vaccel.ops.tensors import Tensor
-from vaccel.resource import Resource, ResourceType
+from vaccel.resource import Resource
 from vaccel.testing.forms import FORMS, build, dimensions, leading
 
 try:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vaccel.blob import BlobType, ResourceType
 from vaccel.error import InvalidArgument, NotFound, ResourceExhausted
-from vaccel.resource import BlobType, ResourceType
 from vaccel.rpc.content import NONCE_SIZE, FileContent, proof
 from vaccel.session import Session
 from vaccel.sources.names import MAX_FILES, check_names

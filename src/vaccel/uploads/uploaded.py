@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vaccel.blob import Blob, BlobType, ResourceType
 from vaccel.error import InvalidArgument
-from vaccel.resource import Blob, BlobType, Resource, ResourceType
+from vaccel.resource import Resource
 from vaccel.rpc.content import Content, FileContent, MemoryContent
 from vaccel.sources.trees import SMALL_FILE, place
 from vaccel.uploads.store import Store, Stored
