@@ -26,10 +26,7 @@ class KnownFrames:
     def find(self, frame: bytes) -> Serve | None:
         for match, serve in self._by_size.get(len(frame), ()):
             # As in `match.fits`; the call would cost as much again.
-            for start, stop, constant in match.constants:
-                if frame[start:stop] != constant:
-                    break
-            else:
+            if match.constant_parts(frame) == match.constants:
                 return serve
         return None
 
