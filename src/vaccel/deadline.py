@@ -10,7 +10,7 @@ _local = threading.local()
 
 
 @contextlib.contextmanager
-def until(moment: float) -> Iterator[None]:
+def until(moment: float | None) -> Iterator[None]:
     """What runs inside must be done at `moment`, in the time of time.monotonic()."""
     _local.moment = moment
     try:

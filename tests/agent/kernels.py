@@ -28,8 +28,11 @@ class Gate:
     def __init__(self) -> None:
         self._waiting = threading.Semaphore(0)
         self._open = threading.Event()
+        self.count = 0
+        """Kernels that came so far."""
 
     def wait(self) -> None:
+        self.count += 1
         self._waiting.release()
         self._open.wait(TIMEOUT)
 

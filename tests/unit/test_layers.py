@@ -31,7 +31,7 @@ LAYERS = (
     ("vaccel.rpc.link",),
     ("vaccel.rpc.quick", "vaccel.rpc.server"),
     ("vaccel.rpc.client", "vaccel.rpc.peer"),
-    ("vaccel.rpc.readers",),
+    ("vaccel.rpc.readers", "vaccel.rpc.requests"),
     (
         "vaccel.rpc.handler",
         "vaccel.rpc.known",

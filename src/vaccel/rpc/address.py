@@ -270,8 +270,9 @@ def connect(
 def tune(sock: socket.socket, keepalive: float | None = None) -> None:
     """Options of a connected socket, for both ends; those that accept() gave included.
 
-    A TCP peer that is silent, or takes nothing of what was sent, for `keepalive` seconds (whole,
-    at least 3) counts as lost; None: never. UNIX and vsock sockets have no such option.
+    A TCP peer that is silent, or acknowledges or takes nothing of what was sent, for `keepalive`
+    seconds (whole, at least 3) counts as lost; None: never. UNIX and vsock sockets have no such
+    option.
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -283,9 +284,9 @@ def tune(sock: socket.socket, keepalive: float | None = None) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, pause)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds - 2 * pause)
-        # Keep-alive probes rest while sent data is unacknowledged; this limit does not. It is wide
-        # because it also ends connections to a healthy peer that does not read.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 10_000)
+        # Probes rest while sent data is unacknowledged; this limit does not. The kernel takes it
+        # for the probes' limit, too, in the place of their number.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
 
 
 def _number(name: str, text: str, most: int) -> int:

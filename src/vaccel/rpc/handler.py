@@ -49,6 +49,8 @@ class Limits:
     threads: int = 32
     """Threads for slow requests, beyond one for each connection, for all connections together."""
     connections: int = 4096
+    silence: float = 60.0
+    """Seconds without a sign of life on TCP level after which a client counts as gone."""
     resources: int = 16 << 30
     """Bytes of the resources that one connection has uploaded."""
     store: int = 32 << 30

@@ -11,21 +11,19 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
-from vaccel import deadline, log
-from vaccel.error import DeadlineExceeded, ProtocolError
+from vaccel import log
+from vaccel.error import ProtocolError
 from vaccel.rpc import status, transport
-from vaccel.rpc.codec import Decoder, Shape
-from vaccel.rpc.handler import Handler, Owner, Reply, failed, failure, method_of
+from vaccel.rpc.handler import Handler, Owner, Reply, failed, failure
 from vaccel.rpc.known import KnownFrames, Serve
-from vaccel.rpc.messages import METHODS, RpcRequest
 from vaccel.rpc.outbox import Outbox
 from vaccel.rpc.readers import Outcome, Reader
+from vaccel.rpc.requests import Request, Requests
 from vaccel.rpc.status import RpcFailure
-from vaccel.rpc.ttrpc import LARGE, Connection, Event, Kind, Role
+from vaccel.rpc.ttrpc import LARGE, Connection, Kind, Role
 
 _RESPONSE = bytes((Kind.RESPONSE, 0))
 
@@ -39,11 +37,13 @@ class Peer:
         self._sock = sock
         self.fd = sock.fileno()
         self._handler = handler
-        self._methods = handler.methods
-        self._connection = Connection(Role.SERVER, owner.limits.message)
-        self._decoder = Decoder(RpcRequest, {name: m[0] for name, m in METHODS.items()})
+        limit = owner.limits.message
+        self._connection = Connection(Role.SERVER, limit)
         self._known = KnownFrames()
-        self._backlog: deque[Event | tuple[bytes, Serve]] = deque()
+        self._requests = Requests(handler, self._known, owner.watch, limit, self._late)
+        self._backlog: deque[Request | tuple[bytes, Serve]] = deque()
+        self._fresh: list[Request] = []
+        """Those of the backlog whose deadlines do not count yet."""
         self._outbox = Outbox(sock, self._not_sent)
         self._state_lock = threading.Lock()
         self._users = 0
@@ -137,7 +137,7 @@ class Peer:
                     events = transport.receive(self._sock, connection)
                     if events is None:
                         break
-                    backlog.extend(events)
+                    backlog.extend(map(Request, events))
                     del events  # while we wait for more, a large request must not stay in memory
                     continue
                 if done:
@@ -156,7 +156,8 @@ class Peer:
                     for frame, _ in frames:
                         connection.opened(frame)
                     backlog.extend(frames)
-                backlog.extend(connection.receive(data))
+                self._fresh = list(map(Request, connection.receive(data)))
+                backlog.extend(self._fresh)
         except BlockingIOError:
             return Outcome.READY
         except ProtocolError as exc:
@@ -199,15 +200,20 @@ class Peer:
     def _run_backlog(self, reader: Reader) -> bool:
         """Run what was read; False if another thread reads now."""
         token = reader.run()
+        fresh, self._fresh = self._fresh, []
+        if len(self._backlog) > 1:  # some wait, and for how long nobody knows
+            for request in fresh:
+                self._requests.open(request)
+        del fresh
         while self._backlog:
             try:
                 work = self._backlog.popleft()
             except IndexError:  # another thread took it
                 break
-            if not isinstance(work, Event):
+            if not isinstance(work, Request):
                 self._outbox.gather(self._serve(*work))
                 continue
-            reply = self._answer(work)
+            reply = self._requests.answer(work)
             # An answer may have to wait for the client, which may itself be sending: somebody must
             # read meanwhile, so a large one goes out under the eyes of the watch, and any where
             # others than this client wait for the reader.
@@ -215,9 +221,9 @@ class Peer:
             if not self._backlog and not self._outbox.gathered and not watched:
                 # Before the answer goes out: what the client sends next is ours to read.
                 mine = reader.reclaim(token)
-                self._send(work.stream, reply)
+                self._send(work.event.stream, reply)
                 return mine
-            self._send(work.stream, reply)
+            self._send(work.event.stream, reply)
         if reader.shared:
             self._outbox.flush()
             return reader.reclaim(token)
@@ -225,64 +231,18 @@ class Peer:
         self._outbox.flush()
         return mine
 
-    def _answer(self, event: Event) -> Reply | None:
-        """The reply, or None if the deadline passed and was answered for."""
-        if event.excess:
-            return self._too_long("a request", event.excess)
-        try:
-            shape, views = self._decoder.decode(event.data)
-            method = shape.checked or method_of(shape)
-            if shape.timeout_nano > 0:
-                return self._answer_in_time(event, method, shape, views)
-            if event.parts is not None or method not in self._methods:
-                return self._stream(method, event)
-            reply = self._methods[method](shape, views)
-            self._known.remember(shape, len(event.data))
-            return reply
-        except Exception as exc:
-            return failed(exc)
-
-    def _stream(self, method: str, event: Event) -> Reply:
-        stream = self._handler.streams.get(method)
-        if stream is None or event.parts is None:
-            wrong = "is not a streaming method" if stream is None else "expected a stream"
-            raise RpcFailure(status.INVALID_ARGUMENT, f"{method}: {wrong}")
-        return stream(event.parts)
-
-    def _answer_in_time(
-        self, event: Event, method: str, shape: Shape, views: list[memoryview]
-    ) -> Reply | None:
-        key = (self.fd, event.stream, id(self))
-        seconds = shape.timeout_nano / 1e9
-
-        def expire() -> None:
-            late = DeadlineExceeded(f"{method}: not done within {seconds:g} s")
-            self._aside(lambda: self._send(event.stream, failure(late)))
-
-        moment = time.monotonic() + seconds
-        self._watch.deadline(key, moment, expire)
-        try:
-            with deadline.until(moment):
-                if event.parts is None and method in self._methods:
-                    reply = self._methods[method](shape, views)
-                else:
-                    reply = self._stream(method, event)
-        except Exception as exc:
-            reply = failed(exc)
-        return reply if self._watch.settle(key) else None
-
-    def _too_long(self, what: str, length: int) -> Reply:
-        limit = self._owner.limits.message
-        text = f"{what} of {length} bytes, the limit is {limit}"
-        return failure(RpcFailure(status.RESOURCE_EXHAUSTED, text))
-
     def _send(self, stream: int, reply: Reply | None) -> None:
         if reply is None or self._gone:
             return
         template, contents = reply
-        if template.length > self._owner.limits.message:
-            template, contents = self._too_long("an answer", template.length)
+        limit = self._owner.limits.message
+        if template.length > limit:
+            text = f"an answer of {template.length} bytes, the limit is {limit}"
+            template, contents = failure(RpcFailure(status.RESOURCE_EXHAUSTED, text))
         self._outbox.send(stream, template, contents)
+
+    def _late(self, stream: int, reply: Reply) -> None:
+        self._aside(lambda: self._send(stream, reply))
 
     def _not_sent(self, exc: OSError) -> None:
         log.debug("%s: answer not sent: %s", self._owner.endpoint, exc.strerror)

@@ -60,7 +60,7 @@ class Server:
                 sock.close()
                 continue
             try:
-                address.tune(sock, 60)
+                address.tune(sock, self.limits.silence)
                 peer = Peer(self, sock, self._connected(f"connection {number}"))
                 self._peers[peer] = None
                 self._start(peer)

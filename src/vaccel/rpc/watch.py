@@ -90,6 +90,10 @@ class Watch:
         if earlier:
             self.wake()
 
+    def expects(self, key: Any) -> bool:
+        """The deadline of `key` has neither passed nor been settled."""
+        return key in self._deadlines
+
     def settle(self, key: Any) -> bool:
         """The call is answered; False if its deadline came first."""
         return self._deadlines.pop(key, None) is not None
