@@ -7,8 +7,11 @@ from pathlib import Path
 
 from vaccel import runtime
 from vaccel.config import Config
+from vaccel.error import InvalidArgument
+from vaccel.rpc import address
 from vaccel.rpc.handler import Limits
 from vaccel.rpc.server import Server
+from vaccel.runtime import Runtime
 from vaccel.service import Connection
 from vaccel.sources.urls import Prefixes
 from vaccel.uploads.store import Store
@@ -31,7 +34,7 @@ class Agent:
     ) -> None:
         if config is not None:
             runtime.bootstrap(config)
-        runtime.current()
+        _check_leads_elsewhere(runtime.current(), endpoint)
         folders = [Path(path).resolve() for path in allow_paths]
         urls = Prefixes(allow_urls)
         permissions = frozenset(allow)
@@ -58,3 +61,20 @@ class Agent:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+_EVERYWHERE = ("0.0.0.0", "::", "any")
+_HERE = ("127.0.0.1", "::1", "localhost")
+
+
+def _check_leads_elsewhere(running: Runtime, endpoint: str) -> None:
+    """Each call of an agent that is its own client would wait for another one, for ever."""
+    here, there = address.parse(endpoint), address.parse(running.config.endpoint)
+    everywhere = here.address in _EVERYWHERE and there.address in _HERE
+    same = here == there or (everywhere and (here.scheme, here.port) == (there.scheme, there.port))
+    for plugin in running.plugins:
+        if same and plugin.is_remote:
+            raise InvalidArgument(
+                f"{endpoint}: the plugin {plugin.name} of this agent leads to the agent itself: "
+                "set VACCEL_RPC_ADDRESS to another one, or leave it out of VACCEL_PLUGINS"
+            )

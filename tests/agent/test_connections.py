@@ -18,9 +18,9 @@ from tests.agent import kernels, peers
 from tests.agent.conftest import Serve
 from tests.agent.kernels import Gate
 from tests.agent.peers import RawClient, Refused, arg, execute, genop, result, text
-from vaccel import Arg, Resource, ResourceType, Session, runtime
+from vaccel import Arg, Config, Resource, ResourceType, Session, runtime
 from vaccel.agent import Agent
-from vaccel.error import ConnectionLost
+from vaccel.error import ConnectionLost, InvalidArgument
 from vaccel.rpc.handler import Limits
 
 RESOURCE_EXHAUSTED = 8
@@ -509,6 +509,13 @@ def test_stop_removes_the_file_of_its_socket(serve: Serve, socket_path: Path) ->
     assert agent.stop()
     assert agent.stop()
     assert not socket_path.exists()
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:65433", "tcp://0.0.0.0:65433"])
+def test_an_agent_that_would_call_itself_does_not_start(serve: Serve, endpoint: str) -> None:
+    config = Config(plugins="cpu:rpc", endpoint="tcp://127.0.0.1:65433")
+    with pytest.raises(InvalidArgument, match=r"rpc of this agent leads to the agent itself"):
+        serve(endpoint, config=config)
 
 
 def test_a_session_connects_anew_after_its_agent_was_restarted(serve: Serve) -> None:

@@ -281,6 +281,25 @@ def call(client: Client, method: str, message: Any, timeout: float | None = None
     return client.call(method, template, (), timeout)[0].message
 
 
+def test_letting_go_of_much_waits_only_once_for_an_agent_that_hangs() -> None:
+    asked: list[str] = []
+
+    def script(sock: socket.socket) -> None:
+        while True:
+            stream, envelope, _ = peers.read_request(sock)
+            asked.append(envelope.method)
+            if envelope.method == "CreateSession":
+                created = messages.CreateSessionResponse(session_id=len(asked))
+                peers.reply(sock, stream, peers.ok(created))
+
+    with fake_peer(script) as endpoint:
+        bootstrap(Config(plugins="rpc", endpoint=endpoint, timeouts=Timeouts(control=1.0)))
+        for _ in range(4):
+            Session()
+        runtime.cleanup()
+    assert asked == ["CreateSession"] * 4 + ["DestroySession"]
+
+
 def test_a_client_gives_up_at_its_deadline_and_drops_the_late_answer() -> None:
     """A peer that knows no deadlines: it answers the first call after the second."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaccel import log
 from vaccel.config import Config, Timeouts
-from vaccel.error import FFIError, NotFound, SessionClosed
+from vaccel.error import DeadlineExceeded, FFIError, NotFound, SessionClosed
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Kernel, Plugin, PluginType
 from vaccel.resource import Resource
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _FEATURES = EMPTY_WRITE_ARGS | UPLOADS
 _PLANS_KEPT = 256
+_RELEASE = 5.0
+"""Seconds that letting go may take: an agent lets go with the connection, at the latest."""
 
 
 class RpcPlugin(Plugin):
@@ -77,7 +79,7 @@ class RpcPlugin(Plugin):
         except FFIError:
             self._release(link)
             raise
-        link.features = answer.features
+        link.features, link.unresponsive = answer.features, False
         self._remotes[session] = Remote(link, answer.session_id)
         session.remote_id = answer.session_id
         log.debug("[%s] New session %d", self.name, answer.session_id)
@@ -93,9 +95,8 @@ class RpcPlugin(Plugin):
             return
         log.debug("[%s] Destroying session %d", self.name, remote.id)
         try:
-            if remote.link.client.alive:
-                request = messages.DestroySessionRequest(session_id=remote.id)
-                self._control(remote.link, "DestroySession", request)
+            request = messages.DestroySessionRequest(session_id=remote.id)
+            self._let_go(remote.link, "DestroySession", request)
         finally:
             self._release(remote.link)
 
@@ -140,6 +141,16 @@ class RpcPlugin(Plugin):
     def _control(self, link: Link, method: str, request: Any) -> Any:
         return link.call(method, request, self._timeouts.control)[0]
 
+    def _let_go(self, link: Link, method: str, request: Any) -> None:
+        if link.unresponsive or not link.client.alive:
+            return
+        limit = self._timeouts.control
+        try:
+            link.call(method, request, _RELEASE if limit is None else min(limit, _RELEASE))
+        except DeadlineExceeded:
+            link.unresponsive = True  # who lets go of much must not wait for each
+            raise
+
     # -- resources -----------------------------------------------------------------------------
 
     def register(self, session: Session, resource: Resource) -> None:
@@ -157,11 +168,8 @@ class RpcPlugin(Plugin):
             if not there.sessions:
                 return
             there.sessions -= 1
-            if link.client.alive:
-                request = messages.UnregisterResourceRequest(
-                    resource_id=there.id, session_id=number
-                )
-                self._control(link, "UnregisterResource", request)
+            request = messages.UnregisterResourceRequest(resource_id=there.id, session_id=number)
+            self._let_go(link, "UnregisterResource", request)
 
     def sync(self, session: Session, resource: Resource) -> None:
         link, number = self._remote(session)
