@@ -20,7 +20,8 @@ from vaccel.uploads.store import Store
 class Agent:
     """Serves the current runtime's plugins at `endpoint`; `allow_paths`: folders of this machine
     that clients may name as resources; `allow_urls`: prefixes of URLs that it fetches as resources
-    for them; `allow`: plugins' permissions (`Plugin.permission`) that clients get."""
+    for them; `allow`: plugins that it serves only then (`Plugin.permission`), and loads if they
+    are not."""
 
     def __init__(
         self,
@@ -34,7 +35,10 @@ class Agent:
     ) -> None:
         if config is not None:
             runtime.bootstrap(config)
-        _check_leads_elsewhere(runtime.current(), endpoint)
+        running = runtime.current()
+        for name in allow:
+            running.load(name)
+        _check_leads_elsewhere(running, endpoint)
         folders = [Path(path).resolve() for path in allow_paths]
         urls = Prefixes(allow_urls)
         permissions = frozenset(allow)

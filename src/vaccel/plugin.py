@@ -63,7 +63,8 @@ class Plugin:
     """
 
     permission = ""
-    """What an agent must be given (`--allow`) to serve this plugin to clients; "" is nothing."""
+    """What an agent must be given (`--allow`) to serve this plugin to clients: its name; "" is
+    nothing."""
     requires: Sequence[str] = ()
     """Top-level modules that it imports when they are first used, as that takes its time."""
     install = ""

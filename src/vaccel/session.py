@@ -167,9 +167,13 @@ class Session(Operations):
                 return plugin, kernel
         loaded = ", ".join(p.name for p in self._plugins) or "none"
         loaded += "".join(f"; not loaded: {reason}" for reason in self._runtime.left_out)
+        where, remedy = "", "name one that does in VACCEL_PLUGINS"
+        if self.permissions is not None:  # who reads this cannot see the agent's configuration
+            where, remedy = "at the agent, ", "start the agent with one that does"
+            remedy += " (--vaccel-config plugins=A:B; for exec: --allow exec)"
         raise NotSupported(
-            f"{op.name}: no loaded plugin implements it (loaded: {loaded}); "
-            f"name one that does in VACCEL_PLUGINS; `vaccel plugins` lists what each has"
+            f"{op.name}: {where}no loaded plugin implements it (loaded: {loaded}); "
+            f"{remedy}; `vaccel plugins` lists what each has"
         )
 
     def _check_permitted(self, op: Operation, plugin: Plugin) -> None:

@@ -200,7 +200,7 @@ def test_the_examples_of_its_help_parse(
     name = " ".join(["vaccel", *prefix]) if prefix else "vaccelrt-agent"
     lines = capsys.readouterr().out.partition("examples:")[2].splitlines()
     examples = [line.removeprefix(f"  {name} ") for line in lines if line.startswith(f"  {name} ")]
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         args = agent._parser(name).parse_args(example.split())
         assert str(address.parse(args.server_address)).startswith(("tcp://", "unix://"))

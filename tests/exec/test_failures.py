@@ -21,6 +21,7 @@ from vaccel.error import (
     DeadlineExceeded,
     FFIError,
     InvalidArgument,
+    NotSupported,
     PermissionDenied,
     PluginError,
     ResourceExhausted,
@@ -389,6 +390,26 @@ def test_the_agent_program_has_the_option(compiled: Compiled) -> None:
         with pytest.raises(PermissionDenied, match="--allow exec"):
             session.exec(library, "nothing")
     assert "--allow: invalid choice" in processes.run("agent", "--allow", "all").stdout
+
+
+def test_the_option_loads_the_plugin(compiled: Compiled) -> None:
+    library = str(compiled("plain"))
+    bootstrap(Config("noop"))
+    for config in ("plugins=cpu", "plugins=cpu:vaccel.plugins.exec"):
+        with processes.agent("--allow", "exec", "--vaccel-config", config) as agent:
+            with Session(endpoint=agent.endpoint) as session:
+                assert session.exec(library, "nothing") is None
+                assert session.fpga_vadd([1.0], [2.0]) == [3.0]
+
+
+def test_an_agent_without_the_plugin_says_what_to_do_there() -> None:
+    bootstrap(Config("cpu"))
+    with Session() as session, pytest.raises(NotSupported, match="in VACCEL_PLUGINS"):
+        session.exec("lib.so", "f")
+    words = r"^exec: at the agent, no loaded .*\(loaded: cpu\); start the agent .*--allow exec"
+    with processes.agent("--vaccel-config", "plugins=cpu") as agent:
+        with Session(endpoint=agent.endpoint) as session, pytest.raises(NotSupported, match=words):
+            session.exec("lib.so", "f")
 
 
 def test_plugins_that_run_nothing_need_no_permission() -> None:

@@ -26,6 +26,8 @@ examples:
       serve the plugin for testing, and log every step
   {prog} -a tcp://0.0.0.0:8192 --vaccel-config plugins=cpu:noop --max-message 64M
       the first plugin that has an operation serves it
+  {prog} -a unix:///tmp/vaccel.sock --allow exec
+      run functions of clients' libraries, too
 
 then, where the program is:
   VACCEL_PLUGINS=rpc VACCEL_RPC_ADDRESS=tcp://HOST:8192 pynq_vector_add_generic
@@ -185,7 +187,7 @@ def _parser(prog: str) -> program.Parser:
         choices=["exec"],
         default=[],
         help="exec: let clients run functions of their own libraries, with all that this user "
-        "may do; may be repeated",
+        "may do; loads the plugin exec if it is not among the plugins",
     )
     parser.add_argument(
         "--grace",
