@@ -230,6 +230,11 @@ def test_the_memory_limit_is_a_size(text: str, memory: int | None) -> None:
     assert Settings.from_env({"VACCEL_EXEC_MEMORY": text}).memory == memory
 
 
+@pytest.mark.parametrize(("text", "timeout"), [("", 300), ("0", None), ("0.5", 0.5)])
+def test_the_time_limit_is_in_seconds(text: str, timeout: float | None) -> None:
+    assert Settings.from_env({"VACCEL_EXEC_TIMEOUT": text}).timeout == timeout
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("TIMEOUT", "-1"), ("TIMEOUT", "soon"), ("MEMORY", "4T"), ("MEMORY", "G"), ("INPROCESS", "2")],

@@ -48,7 +48,7 @@ _Key = tuple[str | int, Hashable]
 class Settings:
     """What the environment says."""
 
-    timeout: float | None = None
+    timeout: float | None = 300.0
     """Seconds that a call may take."""
     memory: int | None = 4 << 30
     """Bytes of data that a worker process may have."""
@@ -64,8 +64,10 @@ class Settings:
 
 
 def _seconds(text: str) -> float | None:
+    if not text:
+        return Settings.timeout
     try:
-        seconds = float(text or 0)
+        seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e9:
