@@ -15,6 +15,7 @@ from vaccel.error import FFIError, InvalidArgument
 from vaccel.inference import opencv_calls
 from vaccel.inference.functions import REQUIRED
 from vaccel.inference.opencv_calls import BY_NAME, FUNCTIONS, call
+from vaccel.plugins.opencv import _refused
 
 cv2: Any = pytest.importorskip("cv2", reason="the extra vaccel[opencv] is not installed")
 
@@ -256,7 +257,14 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
     "rows": (("warpAffine", GREY, [[1, 2], [3]], 2, 2), r"matrix: expected a matrix of shape"),
     "a large template": (("matchTemplate", GREY[:9], GREY), r"template: expected at most the im"),
     "another template": (("matchTemplate", GREY, COLOR), "template: expected 1 channels of uint8"),
-    "what OpenCV refuses": (("GaussianBlur", GREY, 4, 4), "GaussianBlur: OpenCV refuses .*% 2 =="),
+    "an even kernel": (("GaussianBlur", GREY, 3, 4), r"kernel_height: .* odd number .*, found 4"),
+    "no kernel": (("GaussianBlur", GREY, 3, 0), "kernel_height: .*, or 0 with a sigma .*, found 0"),
+    "a sigma": (("GaussianBlur", GREY, 3, 3, -1), "sigma_x: .*from 0 to 4000, found -1"),
+    "a border": (("GaussianBlur", GREY, 3, 3, 0, 0, "wrap"), "border: .*one of.*found 'wrap'"),
+    "an aperture": (("Canny", GREY, 1, 2, 4), "aperture_size: .*odd .* from 3 to 7, found 4"),
+    "a warp": (("warpAffine", GREY, TURN, 9, 9, "nearest_exact"), "interpolation: expected one of"),
+    "a histogram": (("threshold", COLOR, 0, 9, "trunc", "otsu"), "1 channel of .*otsu, found 3 ch"),
+    "elements": (("cvtColor", COLOR.astype("u2"), "BGR2HSV"), "float32 for BGR2HSV, found uint16"),
 }
 
 
@@ -269,6 +277,20 @@ def test_errors_name_function_argument_and_both_sides(fault: str, sessions: Sess
             call(session, *args)
         told.add(caught.value.message)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("ksize.width > 0 && ksize.width % 2 == 1", "ksize.width > 0 && ksize.width % 2 == 1"),
+        ("> Depth:\n>     'depth > 1'\n> where\n", "Depth: 'depth > 1' where"),
+    ],
+)
+def test_what_opencv_says_is_passed_on_whole(words: str, told: str) -> None:
+    error = cv2.error()
+    error.err = words
+    refused = _refused(BY_NAME["resize"], error)
+    assert str(refused) == f"opencv resize: OpenCV refuses these arguments: {told}"
 
 
 def arguments(function: str, *args: Any) -> list[Arg]:

@@ -101,15 +101,24 @@ class Matrix(Parameter):
 class Int(Parameter):
     least: int = 0
     most: int = MAX_SIDE
+    odd: bool = False
+    """Or 0, where `least` is."""
 
     def check(self, value: Any) -> int:
         try:
             number = operator.index(value)
         except TypeError:
             raise mismatch("a whole number", f"{value!r:.60}") from None
-        if not self.least <= number <= self.most:
-            raise mismatch(f"a number from {self.least} to {self.most}", number)
+        if not self.least <= number <= self.most or (self.odd and number and not number % 2):
+            raise mismatch(str(self), number)
         return number
+
+    def __str__(self) -> str:
+        if not self.odd:
+            return f"a number from {self.least} to {self.most}"
+        return (
+            f"an odd number from {self.least or 1} to {self.most}{'' if self.least else ', or 0'}"
+        )
 
     def encode(self, value: Any) -> list[Arg]:
         return [Arg(value, ArgType.INT32)]
@@ -120,11 +129,21 @@ class Int(Parameter):
 
 @dataclass(frozen=True)
 class Real(Parameter):
+    least: float = -math.inf
+    most: float = math.inf
+
     def check(self, value: Any) -> float:
         try:
-            return float(value)
+            number = float(value)
         except (OverflowError, TypeError, ValueError):
-            raise mismatch("a number", f"{value!r:.60}") from None
+            raise mismatch(str(self), f"{value!r:.60}") from None
+        if number < self.least or number > self.most:
+            raise mismatch(str(self), number)
+        return number
+
+    def __str__(self) -> str:
+        limited = math.isfinite(self.most)
+        return f"a number from {self.least:g} to {self.most:g}" if limited else "a number"
 
     def encode(self, value: Any) -> list[Arg]:
         return [Arg(value, ArgType.FLOAT64)]
@@ -229,3 +248,8 @@ class Function:
 
     def invalid(self, text: str) -> InvalidArgument:
         return InvalidArgument(f"opencv {self.name}: {text}")
+
+
+def unfit(name: str, expected: object, found: object) -> InvalidArgument:
+    """What `Function.shapes` raises for an argument that does not go with the others."""
+    return InvalidArgument(f"{name}: {mismatch(expected, found).message}")

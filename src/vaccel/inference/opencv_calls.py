@@ -21,8 +21,9 @@ from vaccel.inference.functions import (
     Matrix,
     Real,
     Shaped,
+    unfit,
 )
-from vaccel.ops.args import Arg, array_type, mismatch
+from vaccel.ops.args import Arg, array_type
 
 if TYPE_CHECKING:
     from vaccel.session import Session
@@ -106,6 +107,12 @@ _COLORS = {  # by channels before and after
 }
 COLORS = {name: number for names in _COLORS.values() for name, number in names.items()}
 _CHANNELS = {n: channels for channels, names in _COLORS.items() for n in names.values()}
+# What OpenCV has for some elements only, which its errors do not say in these words.
+_EIGHT_BITS_OR_REAL = ("HSV", "HLS", "Lab", "Luv")
+_HISTOGRAMS = {AUTOMATIC["otsu"]: ("uint8", "uint16"), AUTOMATIC["triangle"]: ("uint8",)}
+_WARPS = {name: n for name, n in INTERPOLATIONS.items() if not name.endswith("_exact")}
+_BLURS = {name: n for name, n in BORDERS.items() if name != "wrap"}
+_MAX_SIGMA = 4000.0  # whose kernel has at most MAX_SIDE elements
 
 
 def _channels(image: Any) -> int:
@@ -116,16 +123,25 @@ def _same(v: dict[str, Any]) -> list[Shaped]:
     return [(v["image"].shape, v["image"].dtype)]
 
 
+def _blurred(v: dict[str, Any]) -> list[Shaped]:
+    sigma_x = v["sigma_x"]
+    for side, sigma in (("width", sigma_x), ("height", v["sigma_y"] or sigma_x)):
+        if v[f"kernel_{side}"] == 0 and not sigma > 0:  # OpenCV derives the size from it
+            raise unfit(f"kernel_{side}", "an odd number, or 0 with a sigma above 0", "0 without")
+    return _same(v)
+
+
 def _sized(v: dict[str, Any]) -> list[Shaped]:
     return [((v["height"], v["width"], *v["image"].shape[2:]), v["image"].dtype)]
 
 
 def _converted(v: dict[str, Any]) -> list[Shaped]:
     image, (before, after) = v["image"], _CHANNELS[v["code"]]
+    name = next(name for name, number in COLORS.items() if number == v["code"])
     if _channels(image) != before:
-        name = next(name for name, number in COLORS.items() if number == v["code"])
-        exc = mismatch(f"{before} channels for {name}", f"{_channels(image)} channels")
-        raise InvalidArgument(f"image: {exc.message}")
+        raise unfit("image", f"{before} channels for {name}", f"{_channels(image)} channels")
+    if image.dtype == np.uint16 and any(space in name for space in _EIGHT_BITS_OR_REAL):
+        raise unfit("image", f"uint8 or float32 for {name}", image.dtype)
     return [((*image.shape[:2], after) if after > 1 else image.shape[:2], image.dtype)]
 
 
@@ -134,6 +150,11 @@ def _edges(v: dict[str, Any]) -> list[Shaped]:
 
 
 def _limited(v: dict[str, Any]) -> list[Shaped]:
+    image, dtypes = v["image"], _HISTOGRAMS.get(v["automatic"])
+    if dtypes and (image.dtype.name not in dtypes or _channels(image) != 1):
+        name = next(name for name, number in AUTOMATIC.items() if number == v["automatic"])
+        found = f"{_channels(image)} channels of {image.dtype}"
+        raise unfit("image", f"1 channel of {' or '.join(dtypes)} for {name}", found)
     return [((), np.float64), *_same(v)]
 
 
@@ -141,12 +162,12 @@ def _matched(v: dict[str, Any]) -> list[Shaped]:
     image, template = v["image"], v["template"]
     if template.dtype != image.dtype or _channels(template) != _channels(image):
         expected = f"{_channels(image)} channels of {image.dtype}, as the image has"
-        exc = mismatch(expected, f"{_channels(template)} channels of {template.dtype}")
-        raise InvalidArgument(f"template: {exc.message}")
+        found = f"{_channels(template)} channels of {template.dtype}"
+        raise unfit("template", expected, found)
     height, width = (1 + a - b for a, b in zip(image.shape, template.shape[:2], strict=False))
     if height < 1 or width < 1:
-        exc = mismatch(f"at most the image's shape {image.shape}", f"shape {template.shape}")
-        raise InvalidArgument(f"template: {exc.message}")
+        expected = f"at most the image's shape {image.shape}"
+        raise unfit("template", expected, f"shape {template.shape}")
     return [((height, width), np.float32)]
 
 
@@ -167,13 +188,13 @@ FUNCTIONS = (
         "GaussianBlur",
         (
             Image("image"),
-            Int("kernel_width"),
-            Int("kernel_height"),
-            Real("sigma_x", 0.0),
-            Real("sigma_y", 0.0),
-            Choice("border", "reflect_101", BORDERS),
+            Int("kernel_width", odd=True),
+            Int("kernel_height", odd=True),
+            Real("sigma_x", 0.0, 0.0, _MAX_SIGMA),
+            Real("sigma_y", 0.0, 0.0, _MAX_SIGMA),
+            Choice("border", "reflect_101", _BLURS),
         ),
-        _same,
+        _blurred,
     ),
     Function(
         4,
@@ -182,7 +203,7 @@ FUNCTIONS = (
             Image("image", dtypes=_EIGHT_BITS),
             Real("threshold1"),
             Real("threshold2"),
-            Int("aperture_size", 3, 3, 7),
+            Int("aperture_size", 3, 3, 7, odd=True),
             Int("l2_gradient", 0, 0, 1),
         ),
         _edges,
@@ -207,7 +228,7 @@ FUNCTIONS = (
             Matrix("matrix"),
             _WIDTH,
             _HEIGHT,
-            _INTERPOLATION,
+            Choice("interpolation", "linear", _WARPS),
             Int("inverse", 0, 0, 1),
             Choice("border", "constant", BORDERS),
             Real("border_value", 0.0),

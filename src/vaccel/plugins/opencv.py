@@ -59,7 +59,9 @@ def opencv(session: Session, function: int, arg_read: list[Arg], arg_write: list
 
 
 def _refused(function: Function, exc: Any) -> Exception:
-    reason = " ".join(str(exc.err).replace("> ", "").split())
+    # OpenCV marks the lines of some reasons with a "> " of its own.
+    lines = [line.removeprefix("> ") for line in str(exc.err).splitlines()]
+    reason = " ".join(" ".join(lines).split())
     if "allocate" in reason:
         return ResourceExhausted(f"opencv {function.name}: out of memory: {reason}")
     return function.invalid(f"OpenCV refuses these arguments: {reason}")
