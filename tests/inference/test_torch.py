@@ -346,6 +346,18 @@ def test_threads_with_sessions_of_their_own_share_a_model(form: str, sessions: S
         at_once(work)
 
 
+@pytest.mark.parametrize("form", LAYERS)
+def test_models_are_loaded_at_once(form: str, sessions: Sessions) -> None:
+    content = LAYERS[form]()
+    x = np.ones((2, 4), np.float32)
+    for session in sessions:
+
+        def work(i: int, session: Session = session) -> None:
+            assert_same(run(session, load(session, content), x), direct(Layer(), x))
+
+        at_once(work)
+
+
 # -- errors ------------------------------------------------------------------------------------
 
 

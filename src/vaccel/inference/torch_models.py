@@ -36,8 +36,9 @@ _PT2_RECORDS = re.compile(
     r"|data/sample_inputs/model\.pt"
 )
 
-_quiet = threading.Lock()
-"""Filters of warnings are the process's own; loads at least do not undo each other's."""
+_one_by_one = threading.Lock()
+"""For loads: the reader of exported programs has state of the process's own, and so have filters of
+warnings."""
 
 
 def open_model(resource: Resource) -> TorchModel:
@@ -50,7 +51,8 @@ def open_model(resource: Resource) -> TorchModel:
         records = set(reader.get_all_records())
         if "models/model.json" in records:
             _check_archive(torch, reader, records)
-            return _exported(torch, torch.export.load(io.BytesIO(content)))
+            with _one_by_one:
+                return _exported(torch, torch.export.load(io.BytesIO(content)))
         if "constants.pkl" not in records:
             raise InvalidArgument(
                 "it is an archive, but neither of torch.jit.save nor of torch.export.save (2.8 "
@@ -157,7 +159,7 @@ def _output(i: int, tensor: Any) -> Tensor:
 
 
 def _load_script(torch: Any, content: bytes) -> Any:
-    with _quiet, warnings.catch_warnings():
+    with _one_by_one, warnings.catch_warnings():
         # Of torch.jit.load itself; who calls us can do nothing about it.
         warnings.simplefilter("ignore", DeprecationWarning)
         return torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
