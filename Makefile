@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints-dev.txt src/vaccel/_version.py
 
-.PHONY: help demo test test-environments test-cocotb test-pynq test-tensorflow test-protobuf test-armhf test-fp32 bench train format clean
+.PHONY: help demo test test-environments test-cocotb test-pynq test-tensorflow test-protobuf test-armhf test-soak test-fp32 bench train format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -21,6 +21,7 @@ test-environments: ## the tests that need environments of their own; CI runs tes
 	$(MAKE) test-pynq
 	$(MAKE) test-protobuf
 	$(MAKE) test-armhf
+	$(MAKE) test-soak
 
 test-cocotb: .venv/.dev ## the kernels against AXI models of cocotbext-axi
 	PYTHON=$(PYTHON) tools/cocotb_tests.sh
@@ -39,6 +40,9 @@ test-protobuf: .venv/.dev ## protocol, agent and unit tests on old releases of p
 
 test-armhf: .venv/.dev ## the same tests, and an agent, on an emulated 32-bit ARM
 	tools/armhf.sh
+
+test-soak: .venv/.dev ## 16 clients at one agent's models for a minute
+	$(BIN)/python tools/models_soak.py
 
 bench: .venv/.installed ## measure remote calls against raw sockets, and the simulated board
 	$(BIN)/python benchmarks/remote.py

@@ -65,6 +65,10 @@ class AgentProcess:
         state: dict[str, Any] = json.loads(self._line())
         return state
 
+    def memory(self) -> int:
+        """Resident bytes, now, whatever it is at."""
+        return _memory("VmRSS", self._process.pid)
+
     def stop(self) -> int:
         """End it as at the end of its input; the exit status."""
         assert self._process.stdin is not None
@@ -84,6 +88,7 @@ def _state(agent: Agent, connections: int) -> dict[str, Any]:
         "connections": agent.server.connections,
         "open": sorted(type(thing).__name__ for thing in current._open),
         "threads": sorted(thread.name for thread in threading.enumerate()),
+        "tasks": len(os.listdir("/proc/self/task")),
         "descriptors": len(os.listdir("/proc/self/fd")),
         "files": sorted(str(p.relative_to(current.rundir.path)) for p in _walk(current)),
         "rss": _memory("VmRSS"),
@@ -91,9 +96,9 @@ def _state(agent: Agent, connections: int) -> dict[str, Any]:
     }
 
 
-def _memory(name: str) -> int:
+def _memory(name: str, process: int | str = "self") -> int:
     """Bytes, as proc(5) calls them."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     (kibibytes,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
     return int(kibibytes) << 10
 
