@@ -51,7 +51,7 @@ def test_an_unknown_command_is_one_line(capsys: Output):
 
 
 def use(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
-    def open_device(name: str | None = None) -> Device:
+    def open_device(name: str | None = None, bitstream: str | None = None) -> Device:
         boards.choose(name)
         return device
 
@@ -108,6 +108,14 @@ def test_info_marks_a_kernel_that_is_another(
     assert code == 1
     assert re.search(rf"elementwise at .*: {shown}", out)
     assert out.count("NOT EXPECTED") == 1
+
+
+def test_info_takes_the_bitstream_that_is_named(capsys: Output, tmp_path: Path):
+    code, out, err = vaccel(
+        capsys, "info", "--device", "board", "--bitstream", str(tmp_path / "other.bit")
+    )
+    assert (code, out) == (1, "")
+    assert f"expected a bitstream at {tmp_path}/other.bit" in err
 
 
 def test_info_says_how_to_choose_where_there_is_no_board(capsys: Output):

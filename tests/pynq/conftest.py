@@ -41,6 +41,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulate
             # pynq keeps the clocks of the device that it saw first.
             monkeypatch.setattr(pynq.Clocks, "device", None)
             monkeypatch.delattr(pynq.Clocks, "_real_instance", raising=False)
+            monkeypatch.setattr(board, "LOCK", tmp_path / "lock")
             monkeypatch.setattr(pynq.interrupt, "get_uio_irq", {61: str(tmp_path / "uio0")}.get)
             yield device
 

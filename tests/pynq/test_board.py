@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.fpga.reference import bits, matrices, ordered_product, vectors
 from tests.pynq.simulated import SimulatedDevice
+from vaccel.cli import main
 from vaccel.error import DeadlineExceeded, DeviceError, ResourceExhausted
 from vaccel.fpga import board, interrupts, overlay, registers
 from vaccel.fpga.board import Board
@@ -82,6 +84,23 @@ def test_a_lost_interrupt_costs_a_moment(
     a, b = vectors(1 << 18)
     assert bits(Accelerator(opened).add(a, b)) == bits(a + b)
     assert device.controller.interrupts == 0
+
+
+def test_nobody_else_loads_an_overlay_while_the_board_is_used(
+    opened: Board, device: SimulatedDevice, bitstream: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accelerator = Accelerator(opened)
+    a, b = vectors(50)
+    accelerator.add(a, b)
+    with pytest.raises(DeviceError, match=f"process {os.getpid()} has the board.*VACCEL_PLUGINS"):
+        Board(bitstream)
+    assert main.main(["fpga", "info", "--device", "board", "--bitstream", str(bitstream)]) == 1
+    assert f"process {os.getpid()} has the board" in capsys.readouterr().err
+    assert bits(accelerator.add(a, b)) == bits(a + b)
+    assert len(device.downloads) == 1
+    opened.close()
+    assert main.main(["fpga", "info", "--device", "board", "--bitstream", str(bitstream)]) == 0
+    assert str(bitstream) in capsys.readouterr().out
 
 
 def test_it_is_a_device(opened: Board) -> None:

@@ -32,8 +32,9 @@ def test_pynq_finds_an_event_loop_in_any_thread_and_those_of_others_stay(bitstre
     """In a process of its own: pynq looks for devices once."""
     program = """
         import asyncio, sys, threading
+        from pathlib import Path
         from pynq.pl_server.device import Device
-        from vaccel.fpga.board import Board
+        from vaccel.fpga import board
 
         class Embedded(Device):
             _probe_priority_ = 10
@@ -43,12 +44,19 @@ def test_pynq_finds_an_event_loop_in_any_thread_and_those_of_others_stay(bitstre
                 asyncio.get_event_loop()  # as XrtDevice does
                 return [cls("found")]
 
-        thread = threading.Thread(target=lambda: print(Board(sys.argv[1])._device.tag))
+        board.LOCK = Path(sys.argv[1] + ".lock")
+
+        def look():
+            found = board.Board(sys.argv[1])
+            print(found._device.tag)
+            found.close()
+
+        thread = threading.Thread(target=look)
         thread.start()
         thread.join()
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        Board(sys.argv[1])
+        board.Board(sys.argv[1])
         assert asyncio.get_event_loop() is loop
         loop.close()
     """

@@ -62,7 +62,7 @@ LAYERS = (
     ),
     (
         *("vaccel.fpga.fabric", "vaccel.fpga.pool", "vaccel.fpga.turns"),
-        *("vaccel.fpga.overlay", "vaccel.fpga.canvas"),
+        *("vaccel.fpga.overlay", "vaccel.fpga.canvas", "vaccel.fpga.claim"),
     ),
     ("vaccel.fpga.device", "vaccel.fpga.registers"),
     ("vaccel.fpga",),

@@ -63,7 +63,9 @@ examples:
   vaccel fpga info
   vaccel fpga info --device sim
   VACCEL_PYNQ_DEVICE=sim vaccel fpga info --json
+  vaccel fpga info --bitstream overlay/output/vaccel.bit
 
+On a board it loads the overlay, unless another process has the board.
 The exit code is 1 if a kernel is not the one that this version of vaccel expects.
 """
 
@@ -75,11 +77,14 @@ def _info(argv: list[str], prog: str) -> int:
     parser.add_argument(
         "--device", choices=("board", "sim"), help="which (default: VACCEL_PYNQ_DEVICE)"
     )
+    parser.add_argument(
+        "--bitstream", metavar="FILE", help="the board's (default: VACCEL_PYNQ_BITSTREAM)"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     args = parser.parse_args(argv)
     from vaccel.fpga import boards
 
-    device = boards.open_device(args.device)
+    device = boards.open_device(args.device, args.bitstream)
     try:
         found = _inspect(device)
     finally:

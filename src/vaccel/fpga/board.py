@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from vaccel.error import DeviceError, NotFound, ResourceExhausted
 from vaccel.fpga import registers
+from vaccel.fpga.claim import Claim
 from vaccel.fpga.device import Info
 from vaccel.fpga.interrupts import Interrupts
 from vaccel.fpga.overlay import NAME
@@ -30,6 +31,7 @@ PLACES = tuple(Path(__file__).parents[1] / folder for folder in ("plugins", "dat
 
 MEMORY = Path("/proc/meminfo")
 MODEL = Path("/proc/device-tree/chosen/pynq_board")
+LOCK = Path("/run/vaccel-board.lock")
 
 # Seconds. A processor with other work may look away for longer than a short job takes.
 MIN_PATIENCE = 1.0
@@ -90,8 +92,9 @@ class Memory:
 class Board:
     """device.Device over the device that pynq finds. Loads nothing before `program`.
 
-    bitstream: as for find_bitstream. Raises NotFound without one, DeviceError without pynq or
-    where pynq finds no board.
+    It is this process's alone until it is closed. bitstream: as for find_bitstream. Raises
+    NotFound without one, DeviceError without pynq, where pynq finds no board, and where another
+    process has it.
     """
 
     simulated = False
@@ -100,6 +103,7 @@ class Board:
         self._bitstream = find_bitstream(bitstream)
         self._pynq = _import_pynq()
         self._device = _find_device(self._pynq)
+        self._claim = Claim(LOCK)
         self._overlay: Any = None
         self._windows: dict[int, Any] = {}  # MMIO of each kernel by its base address
         self._interrupts: Interrupts | None = None
@@ -182,6 +186,7 @@ class Board:
             self._interrupts.close()
             self._interrupts = None
         self._windows.clear()
+        self._claim.release()
 
     def _open(self, overlay: Any) -> None:
         """Find the kernels in `overlay`: by their names, which are the third part of their VLNVs.
