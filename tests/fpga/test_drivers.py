@@ -20,6 +20,7 @@ from tests.fpga.reference import (
     vectors,
 )
 from vaccel.error import ResourceExhausted, SessionClosed
+from vaccel.fpga import tasks
 from vaccel.fpga.device import Device
 from vaccel.fpga.drivers import Accelerator
 from vaccel.fpga.registers import CLOCK_HZ, ELEMENTWISE, Operation
@@ -98,13 +99,33 @@ def test_sums_longer_than_the_kernel_takes_go_on_in_its_next_job(
     assert bits(result) == bits(ordered_product(a, b))
 
 
+@pytest.mark.parametrize("rows", [16, 32])
+@pytest.mark.parametrize("depth", [512, 14])
+@pytest.mark.parametrize("size", [17, 37, 50])
+def test_a_block_that_takes_long_is_worked_through_in_bands_of_rows(
+    accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch, size: int, depth: int, rows: int
+) -> None:
+    inner, columns = min(depth, size + size % 2), -(-size // LANES) * LANES
+    monkeypatch.setattr(tasks, "LONGEST", rows * inner * columns // LANES)
+    a, b = matrices(size)
+    result = np.full_like(a, 7)
+    before = accelerator.bytes_copied
+    accelerator._run(MatrixTask(a, b, result, rows=16, lanes=LANES, depth=depth), None)
+    bands, stretches = -(-size // rows), -(-size // depth)
+    # The last stretch may be so short that its bands have more rows.
+    assert bands * (stretches - 1) < accelerator.last.jobs <= bands * stretches
+    assert accelerator.last.jobs > 1 or size <= rows
+    assert bits(result) == bits(ordered_product(a, b))
+    assert accelerator.bytes_copied - before == 3 * a.nbytes
+
+
 def test_no_job_is_long_since_none_can_be_stopped_for_a_session_that_ends() -> None:
     vector, square = np.empty(3_000_000, F32), np.empty((1500, 1500), F32)
-    tasks = (
+    long = (
         ElementwiseTask(Operation.ADD, [vector, vector], [vector]),
         MatrixTask(square, square, square, rows=16, lanes=16, depth=512),
     )
-    for task in tasks:
+    for task in long:
         buffers: list[Any] = [None] * len(task.sizes(task.most))
         jobs = list(task.jobs(task.most, buffers))
         assert len(jobs) > 10
