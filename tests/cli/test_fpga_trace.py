@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from vaccel.cli import main as cli
+from vaccel.cli.fpga_trace import MOST_LATENCY
+from vaccel.fpga.drivers import OPERATIONS
 
 Output = pytest.CaptureFixture[str]
 
@@ -62,6 +64,21 @@ def test_matrices_are_square(capsys: Output):
     assert "per cycle, in one job of the mmult kernel" in Path("m.svg").read_text()
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("length", [1, 2])
+def test_the_smallest_calls_are_drawn_whole(operation: str, length: int, capsys: Output):
+    trace(capsys, f"{operation} --length {length} --lanes 4 -o small.svg")
+    text = Path("small.svg").read_text()
+    for argument in OPERATIONS[operation].kernel.arguments:
+        assert f"<title>write {argument.name}, " in text
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_slowest_memory_keeps_the_deadlines(operation: str, capsys: Output):
+    said = trace(capsys, f"{operation} --length 48 --lanes 4 --latency {MOST_LATENCY} -o slow.svg")
+    assert "cycles" in said
+
+
 def test_a_slow_memory_makes_a_longer_call(capsys: Output):
     cycles = [
         int(trace(capsys, f"fpga_vadd --length 8 --latency {n}").split()[4]) for n in (10, 110)
@@ -79,7 +96,9 @@ def test_a_slow_memory_makes_a_longer_call(capsys: Output):
         ("fpga_mmult --length 513", "fpga_mmult: expected a size from 1 to 512 to draw, found 513"),
         ("fpga_vadd --length 4 -o t.png", "-o: expected FILE.html or FILE.svg, found 't.png'; see"),
         ("sgemm --length 4", "argument OP: invalid choice: 'sgemm' (choose from "),
-        ("fpga_vadd --length 4 --latency -1", "expected a latency of 0 or more cycles"),
+        ("fpga_vadd --length 4 --latency -1", "--latency: expected 0 to 1000 cycles, found -1"),
+        ("fpga_vadd --length 4 --latency 1001", "--latency: expected 0 to 1000 cycles, found 1001"),
+        ("fpga_mmult --length 4 --lanes 5", "lanes: expected a power of two, 4 to 32; found 5"),
     ],
 )
 def test_failures_are_one_line(line: str, words: str, capsys: Output):

@@ -8,20 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vaccel.fpga.registers import (
-    CONTROL,
-    CYCLES,
-    FAULT,
-    GLOBAL_INTERRUPT,
-    INTERRUPT_ENABLE,
-    INTERRUPT_STATUS,
-    MMULT,
-    STATUS,
-    Control,
-    Flags,
-    Status,
-)
-from vaccel.fpga.simulator import Simulator
+from tests.fpga.bench import Bench, Places, Words
+from vaccel.fpga.registers import MMULT, Flags
 
 BASE = MMULT.base
 LANES, ROWS, DEPTH = 4, 16, 512
@@ -30,8 +18,6 @@ LINE = 128
 SUM = Flags(0)
 
 F32s = npt.NDArray[np.float32]
-Words = npt.NDArray[np.uint32]
-Places = npt.NDArray[np.int64]
 
 
 class Job(NamedTuple):
@@ -78,56 +64,6 @@ def bursts(address: int, stride: int, words: int, rows: int) -> Iterator[tuple[i
             stop = min(end, (here // LINE + 1) * LINE)
             yield here, (stop - here) // 8
             here = stop
-
-
-class Outcome(NamedTuple):
-    status: Status
-    fault: int
-    cycles: int
-
-
-class Bench:
-    """A simulated board, all of its memory, and the kernel's registers."""
-
-    def __init__(self, board: Simulator) -> None:
-        self.board = board
-        self.buffer = board.allocate(MEMORY)
-        self.start = self.buffer.physical_address
-        self.end = self.start + MEMORY
-
-    @property
-    def words(self) -> Words:
-        return self.buffer.array.view(np.uint32)
-
-    def read(self, offset: int) -> int:
-        return self.board.read32(BASE + offset)
-
-    def write(self, offset: int, value: int) -> None:
-        self.board.write32(BASE + offset, value)
-
-    def run(self, job: Job, limit: int = 1_000_000) -> Outcome:
-        """Write back the cache, run the job to its end, read memory anew."""
-        self.buffer.flush()
-        self.write(GLOBAL_INTERRUPT.offset, 1)
-        self.write(INTERRUPT_ENABLE.offset, 1)
-        for name, value in job._asdict().items():
-            self.write(MMULT.offset(name), value)
-        self.write(CONTROL.offset, Control.START)
-        assert self.board.wait(BASE, limit), f"{job} hangs"
-        self.write(INTERRUPT_STATUS.offset, 1)
-        assert self.read(CONTROL.offset) == Control.DONE | Control.IDLE | Control.READY
-        self.buffer.invalidate()
-        return Outcome(
-            Status(self.read(STATUS.offset)), self.read(FAULT.offset), self.read(CYCLES.offset)
-        )
-
-    def places(self, address: int, rows: int, columns: int, stride: int) -> Places:
-        """Of a matrix's elements among `words`; outside of them where there is no memory."""
-        first = (address - self.start) // 4 + stride // 4 * np.arange(rows, dtype=np.int64)
-        return first[:, None] + np.arange(columns)
-
-    def holds(self, address: int, beats: int) -> bool:
-        return self.start <= address and address + 8 * beats <= self.end
 
 
 def taken(words: Words, places: Places) -> F32s:

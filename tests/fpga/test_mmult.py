@@ -10,15 +10,15 @@ import pytest
 
 pytest.importorskip("amaranth", reason="pip install 'vaccel[sim]'")
 
+from tests.fpga.bench import Bench
+from tests.fpga.boards import Result
 from tests.fpga.mmult_jobs import (
     DEPTH,
     LANES,
     MEMORY,
     ROWS,
     SUM,
-    Bench,
     Job,
-    Outcome,
     alike,
     expected,
     job_of,
@@ -26,7 +26,7 @@ from tests.fpga.mmult_jobs import (
 )
 from vaccel.error import InvalidArgument
 from vaccel.fpga.model.system import Kind
-from vaccel.fpga.registers import CAPABILITY, Flags, Status
+from vaccel.fpga.registers import CAPABILITY, MMULT, Flags, Status
 from vaccel.fpga.rtl import export
 from vaccel.fpga.simulator import Simulator
 
@@ -44,7 +44,7 @@ def board() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def all_memory(board: Simulator) -> Bench:
-    return Bench(board)
+    return Bench(board, MMULT)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def bench(all_memory: Bench) -> Bench:
     return all_memory
 
 
-def check(bench: Bench, job: Job) -> Outcome:
+def check(bench: Bench, job: Job) -> Result:
     """Run the job; all of memory must be as it was, but for C."""
     wanted = expected(bench, job)
     outcome = bench.run(job)

@@ -13,7 +13,7 @@ import pytest
 from vaccel.error import DeviceError
 from vaccel.fpga import toolchain, tools
 from vaccel.fpga.memory import pages
-from vaccel.fpga.model.system import Memory, System, Timing, harness
+from vaccel.fpga.model.system import Kind, Memory, System, Timing, harness
 
 ROGUE = Path(__file__).with_name("rogue.h")
 BASE = 0x10_0000
@@ -71,6 +71,7 @@ def rogue(library: Path) -> Iterator[Rogue]:
 
 def test_a_burst_of_either_kind_reaches_the_memory(rogue: Rogue) -> None:
     rogue.words[3] = 0x1234
+    rogue.record(True)
     rogue.do(READ, BASE + 8, 3)
     assert (rogue.register(WORD), rogue.register(RESPONSE)) == (0x1234, OKAY)
     rogue.do(WRITE, BASE + 0x100, 16)
@@ -78,7 +79,10 @@ def test_a_burst_of_either_kind_reaches_the_memory(rogue: Rogue) -> None:
     expected = [0x0706050403020100 + i for i in range(16)]
     assert rogue.words[0x20:0x30].tolist() == expected
     assert np.count_nonzero(rogue.words) == 17
-    assert rogue.counters == (1, 3, 1, 16)
+    bursts = [
+        event for event in rogue.events() if event.kind in (Kind.READ_BURST, Kind.WRITE_BURST)
+    ]
+    assert [(burst.address, burst.value) for burst in bursts] == [(BASE + 8, 3), (BASE + 0x100, 16)]
     assert rogue.refused() == []
 
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaccel.cli import program
+from vaccel.fpga.overlay import LANES
 
 if TYPE_CHECKING:
     from vaccel.fpga.device import Device
-
-LANES = 16
-"""Of the matrix kernel, for the board."""
 
 COMMANDS = {
     "info": "the board, or the simulated one: overlay, kernels, clock, memory",
@@ -97,28 +95,21 @@ def _info(argv: list[str], prog: str) -> int:
 
 
 def _inspect(device: Device) -> dict[str, Any]:
-    from vaccel.fpga import document, registers
+    from vaccel.fpga import registers
+    from vaccel.fpga.fabric import Identity
 
     kernels = []
     for name, base in device.program().items():
-        identification = device.read32(base + registers.IDENTIFICATION.offset)
-        version = device.read32(base + registers.VERSION_REGISTER.offset)
-        known = registers.KERNELS.get(name)
-        fields = known.capability.fields if known else ()
-        capability = device.read32(base + registers.CAPABILITY.offset)
+        kernel = registers.KERNELS[name]
+        identity = Identity.read(device, kernel, base)
         kernels.append(
             {
                 "name": name,
                 "base": base,
-                "identification": document.letters(identification),
-                "version": f"{version >> 16}.{version & 0xFFFF}",
-                "capability": {
-                    field.name: capability >> field.bit & ((1 << field.width) - 1)
-                    for field in fields
-                },
-                "expected": known is not None
-                and identification == known.identification
-                and version >> 16 == registers.VERSION >> 16,
+                "identification": registers.letters(identity.identification),
+                "version": registers.dotted(identity.version),
+                "capability": identity.capability,
+                "expected": not identity.fault(kernel),
             }
         )
     return {**device.info()._asdict(), "simulated": device.simulated, "kernels": kernels}

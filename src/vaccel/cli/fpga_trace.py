@@ -11,8 +11,12 @@ import numpy as np
 from vaccel.cli import program, run
 from vaccel.error import InvalidArgument
 from vaccel.fpga import drawing, timeline
+from vaccel.fpga.drivers import OPERATIONS
 from vaccel.fpga.model.system import Timing
-from vaccel.fpga.simulator import LANES, Simulator
+from vaccel.fpga.overlay import LANES
+from vaccel.fpga.registers import MMULT
+from vaccel.fpga.rtl import export
+from vaccel.fpga.simulator import Simulator
 from vaccel.ops.catalog import BY_NAME
 from vaccel.ops.numbers import Array
 from vaccel.ops.spec import Operation
@@ -20,6 +24,8 @@ from vaccel.ops.spec import Operation
 MOST_ELEMENTS = 1 << 20
 MOST_ROWS = 512
 """Every burst is kept in memory until it is drawn."""
+MOST_LATENCY = 1000
+"""Cycles: ten times what a busy DDR takes. With much more, jobs would overrun their deadlines."""
 
 _WRITERS = {".html": drawing.page, ".svg": drawing.svg}
 
@@ -50,6 +56,11 @@ def command(argv: list[str], prog: str) -> None:
         values = _some(op, args.length)
     checked, dims = op.check(values)
     _check_size(op, dims["n"])
+    if not 0 <= args.latency <= MOST_LATENCY:
+        raise InvalidArgument(
+            f"--latency: expected 0 to {MOST_LATENCY} cycles, found {args.latency}"
+        )
+    export.component(MMULT.name, lanes=args.lanes)  # refuses sizes before a build is announced
     with closing(Simulator(lanes=args.lanes, latency=args.latency)) as board:
         found = timeline.record(board, op.name, checked)
         call = _call(op, dims["n"], board.clock_hz)
@@ -65,8 +76,8 @@ def _parser(prog: str) -> program.Parser:
         "registers, bursts, the kernel's work, the interrupt.",
         epilog=_EPILOG,
     )
-    names = ", ".join(timeline.METHODS)
-    parser.add_argument("op", metavar="OP", choices=timeline.METHODS, help=f"one of {names}")
+    names = ", ".join(OPERATIONS)
+    parser.add_argument("op", metavar="OP", choices=OPERATIONS, help=f"one of {names}")
     parser.add_argument("values", metavar="VALUE", nargs="*", help="its values")
     parser.add_argument(
         "--length", type=int, metavar="N", help="random vectors of N elements, matrices of N by N"
@@ -76,7 +87,8 @@ def _parser(prog: str) -> program.Parser:
         type=int,
         metavar="CYCLES",
         default=Timing().latency,
-        help="of the memory, from a burst to its first answer (default %(default)s)",
+        help=f"of the memory, from a burst to its first answer, at most {MOST_LATENCY} "
+        "(default %(default)s)",
     )
     parser.add_argument(
         "--lanes",

@@ -38,12 +38,6 @@ def markdown() -> str:
     ).rstrip("\n")
 
 
-def letters(identification: int) -> str:
-    """The four letters of an identification register; others are shown as dots."""
-    data = identification.to_bytes(4, "big")
-    return "".join(chr(byte) if chr(byte).isalnum() and byte < 0x80 else "." for byte in data)
-
-
 def _kernel(kernel: Kernel) -> str:
     rows = (
         (
@@ -57,7 +51,8 @@ def _kernel(kernel: Kernel) -> str:
     return (
         f"## `{kernel.name}`\n\n"
         f"{kernel.summary[0].upper()}{kernel.summary[1:]}. Base address `0x{kernel.base:08X}`, "
-        f"identification `{letters(kernel.identification)}`, version {overlay.version()}.\n\n"
+        f"identification `{registers.letters(kernel.identification)}`, "
+        f"version {overlay.version()}.\n\n"
     ) + _table(("Offset", "Register", "Access", "What it holds"), rows)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from vaccel.error import ResourceExhausted, SessionClosed
 from vaccel.fpga.device import Buffer, Device
 from vaccel.fpga.fabric import Fabric, Work
 from vaccel.fpga.pool import Pool, Share
-from vaccel.fpga.registers import ELEMENTWISE, MMULT, Operation
+from vaccel.fpga.registers import ELEMENTWISE, MMULT, Kernel, Operation
 from vaccel.fpga.tasks import ElementwiseTask, MatrixTask, Task
 
 F32s = npt.NDArray[np.float32]
@@ -46,6 +46,10 @@ class Accelerator:
 
     def close(self) -> None:
         self.device.close()
+
+    def prepare(self, kernel: Kernel) -> None:
+        """Do now what the first call of `kernel` would: program the device, check the kernel."""
+        self._fabric.prepare(kernel)
 
     def copy(self, a: I32s, share: Share | None = None) -> I32s:
         """[n] → [n]"""
@@ -120,3 +124,19 @@ class Accelerator:
                         ) from exc
                 extent = max(task.least, extent // 2)
             yield extent, lent
+
+
+class Function(NamedTuple):
+    """What carries out an operation."""
+
+    kernel: Kernel
+    call: Callable[..., Any]
+
+
+OPERATIONS: Mapping[str, Function] = {
+    "fpga_arraycopy": Function(ELEMENTWISE, Accelerator.copy),
+    "fpga_vadd": Function(ELEMENTWISE, Accelerator.add),
+    "fpga_parallel": Function(ELEMENTWISE, Accelerator.add_and_multiply),
+    "fpga_mmult": Function(MMULT, Accelerator.matmul),
+}
+"""By name, in the order in which the original plugin registers them."""

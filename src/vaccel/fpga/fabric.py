@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -42,6 +41,42 @@ class Work(NamedTuple):
     cycles: int
 
 
+class Identity(NamedTuple):
+    """What a kernel says of itself; `capability` by the names of the register's fields."""
+
+    identification: int
+    version: int
+    capability: Mapping[str, int]
+
+    @staticmethod
+    def read(device: Device, kernel: Kernel, base: int) -> Identity:
+        """What is found at `base`, where `kernel` should be."""
+        identification, version, capability = (
+            device.read32(base + register.offset)
+            for register in (
+                registers.IDENTIFICATION,
+                registers.VERSION_REGISTER,
+                kernel.capability,
+            )
+        )
+        sizes = {f.name: capability >> f.bit & (1 << f.width) - 1 for f in kernel.capability.fields}
+        return Identity(identification, version, sizes)
+
+    def fault(self, kernel: Kernel) -> str:
+        """Why this is not `kernel` as this version of vaccel knows it; "" if it is."""
+        if self.identification != kernel.identification:
+            return (
+                f"expected identification {_shown(kernel.identification)}, "
+                f"found {_shown(self.identification)}"
+            )
+        if self.version >> 16 != registers.VERSION >> 16:
+            return (
+                f"expected version {registers.VERSION >> 16}.x, "
+                f"found {registers.dotted(self.version)}"
+            )
+        return ""
+
+
 class Fabric:
     """The kernels. For one thread at a time."""
 
@@ -49,7 +84,7 @@ class Fabric:
         self.device = device
         self.bytes_copied = 0
         self._bases: Mapping[str, int] = {}
-        self._capabilities: dict[str, int] = {}
+        self._capabilities: dict[str, Mapping[str, int]] = {}
         self._arguments: dict[str, Mapping[str, int]] = {}
         self.running = False
         """A job was started and may still read and write memory."""
@@ -66,17 +101,18 @@ class Fabric:
             found = ", ".join(sorted(self._bases)) or "none"
             raise DeviceError(f"expected a kernel named {kernel.name}, found {found}; {_REMEDY}")
         if kernel.name not in self._capabilities:
-            self._check(kernel, base)
+            identity = Identity.read(self.device, kernel, base)
+            if fault := identity.fault(kernel):
+                raise DeviceError(f"{kernel.name} kernel at {base:#010x}: {fault}; {_REMEDY}")
             self._write(base, registers.GLOBAL_INTERRUPT, 1)
             self._write(base, registers.INTERRUPT_ENABLE, 1)
-            self._capabilities[kernel.name] = self._read(base, kernel.capability)
+            self._capabilities[kernel.name] = identity.capability
         return base
 
     def capability(self, kernel: Kernel, name: str) -> int:
         """A field of the kernel's capability register."""
         self.prepare(kernel)
-        field = next(f for f in kernel.capability.fields if f.name == name)
-        return self._capabilities[kernel.name] >> field.bit & ((1 << field.width) - 1)
+        return self._capabilities[kernel.name][name]
 
     def run(self, kernel: Kernel, jobs: Iterable[Job]) -> Work:
         """Run `jobs` in order; each is loaded while the one before it runs.
@@ -143,21 +179,6 @@ class Fabric:
         self._bases = dict(self.device.program())
         self.running = False
 
-    def _check(self, kernel: Kernel, base: int) -> None:
-        where = f"{kernel.name} kernel at {base:#010x}"
-        found = self._read(base, registers.IDENTIFICATION)
-        if found != kernel.identification:
-            raise DeviceError(
-                f"{where}: expected identification {_letters(kernel.identification)}, "
-                f"found {_letters(found)}; {_REMEDY}"
-            )
-        version = self._read(base, registers.VERSION_REGISTER)
-        if version >> 16 != registers.VERSION >> 16:
-            raise DeviceError(
-                f"{where}: expected version {registers.VERSION >> 16}.x, "
-                f"found {version >> 16}.{version & 0xFFFF}; {_REMEDY}"
-            )
-
     def _read(self, base: int, register: Register) -> int:
         return self.device.read32(base + register.offset)
 
@@ -168,12 +189,8 @@ class Fabric:
 _REMEDY = "load a bitstream made from this version of vaccel (vaccel fpga build)"
 
 
-def _letters(word: int) -> str:
-    text = word.to_bytes(4, "big")
-    with contextlib.suppress(UnicodeDecodeError):
-        if text.decode("ascii").isalnum():
-            return f"{word:#010x} ({text.decode('ascii')})"
-    return f"{word:#010x}"
+def _shown(identification: int) -> str:
+    return f"{identification:#010x} ({registers.letters(identification)})"
 
 
 def _meaning(status: int) -> str:

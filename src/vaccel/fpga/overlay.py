@@ -17,6 +17,9 @@ MEMORY_BYTES = 512 << 20
 
 BYTES_PER_BEAT = registers.ALIGNMENT
 
+LANES = 16
+"""Multiply-accumulate units of the matrix kernel, where nobody asks for another number."""
+
 PROCESSOR = "processing_system7_0"
 PROCESSOR_VLNV = "xilinx.com:ip:processing_system7:5.5"
 REGISTERS_PORT = "M_AXI_GP0"
@@ -49,7 +52,7 @@ def vlnv(kernel: Kernel) -> str:
 
 def version() -> str:
     """As in the kernels' version register: major.minor."""
-    return f"{registers.VERSION >> 16}.{registers.VERSION & 0xFFFF}"
+    return registers.dotted(registers.VERSION)
 
 
 class Clock(NamedTuple):

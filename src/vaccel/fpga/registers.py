@@ -155,7 +155,18 @@ class Kernel(NamedTuple):
         return next(r.offset for r in self.arguments if r.name == name)
 
 
-def _letters(text: str) -> int:
+def letters(identification: int) -> str:
+    """The four letters of an identification register; others are shown as dots."""
+    data = identification.to_bytes(4, "big")
+    return "".join(chr(byte) if chr(byte).isalnum() and byte < 0x80 else "." for byte in data)
+
+
+def dotted(version: int) -> str:
+    """A version register as major.minor."""
+    return f"{version >> 16}.{version & 0xFFFF}"
+
+
+def _word(text: str) -> int:
     return int.from_bytes(text.encode("ascii"), "big")
 
 
@@ -166,7 +177,7 @@ def _arguments(*rows: tuple[str, str]) -> tuple[Register, ...]:
 ELEMENTWISE = Kernel(
     "elementwise",
     "copy, add, multiply, or add and multiply in one pass",
-    _letters("VAEW"),
+    _word("VAEW"),
     0x43C0_0000,
     _arguments(
         ("in1", "address of the first operand"),
@@ -182,7 +193,7 @@ ELEMENTWISE = Kernel(
 MMULT = Kernel(
     "mmult",
     "matrix product, k summed in ascending order",
-    _letters("VAMM"),
+    _word("VAMM"),
     0x43C1_0000,
     _arguments(
         ("in1", "address of A, rows by inner"),

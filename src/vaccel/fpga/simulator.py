@@ -18,13 +18,13 @@ from vaccel.fpga import registers, toolchain, tools
 from vaccel.fpga.device import Buffer, Info
 from vaccel.fpga.memory import Ddr
 from vaccel.fpga.model.system import Event, Memory, Refused, System, Timing, harness
+from vaccel.fpga.overlay import LANES
 from vaccel.fpga.registers import KERNELS, WINDOW
 from vaccel.fpga.rtl import export
 
 BASE = 0x1000_0000
 MEMORY = 256 << 20
 """The upper half of the board's DDR; the lower one is for the processor's own use."""
-LANES = 16
 
 
 class Simulator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -13,20 +13,12 @@ import numpy as np
 from vaccel.error import InvalidArgument
 from vaccel.fpga.canvas import Span
 from vaccel.fpga.device import Device
-from vaccel.fpga.drivers import Accelerator
+from vaccel.fpga.drivers import OPERATIONS, Accelerator
 from vaccel.fpga.model.system import Event, Kind
 from vaccel.fpga.registers import KERNELS, Kernel
 
 BEAT = 8
 """Bytes."""
-
-METHODS: Mapping[str, Callable[..., Any]] = {
-    "fpga_arraycopy": Accelerator.copy,
-    "fpga_vadd": Accelerator.add,
-    "fpga_parallel": Accelerator.add_and_multiply,
-    "fpga_mmult": Accelerator.matmul,
-}
-"""The operations that a board has, by name."""
 
 _OPERANDS = ("in1", "in2", "out", "out1", "out2")
 """The arguments of kernels that are addresses."""
@@ -91,12 +83,11 @@ class Recorder(Device, Protocol):
 
 
 def record(board: Recorder, operation: str, values: Sequence[np.ndarray[Any, Any]]) -> Timeline:
-    """A call of the operation, one of METHODS, with checked arrays that are not empty."""
-    accelerator, method = Accelerator(board), METHODS[operation]
-    # The first call programs the board and looks at the kernel: let that be another one.
-    method(accelerator, *(np.zeros((1,) * each.ndim, each.dtype) for each in values))
+    """A call of the operation, with checked arrays that are not empty."""
+    accelerator, function = Accelerator(board), OPERATIONS[operation]
+    accelerator.prepare(function.kernel)  # which else would be part of the picture
     with board.recording() as events:
-        method(accelerator, *values)
+        function.call(accelerator, *values)
     return assemble(events)
 
 

@@ -14,24 +14,16 @@ from vaccel.config import Config
 from vaccel.error import SessionClosed
 from vaccel.fpga import boards
 from vaccel.fpga.device import Device
-from vaccel.fpga.drivers import Accelerator
+from vaccel.fpga.drivers import OPERATIONS, Accelerator
 from vaccel.fpga.pool import Share
 from vaccel.fpga.turns import Turns
-from vaccel.ops.catalog import Operations
-from vaccel.ops.declare import operation_of
+from vaccel.ops.catalog import BY_NAME, Operations
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Plugin, PluginType
 from vaccel.profiling import Profiler, clock_ns
 
 if TYPE_CHECKING:
     from vaccel.session import Session
-
-_METHODS: dict[Callable[..., Any], Callable[..., Any]] = {
-    Operations.fpga_arraycopy: Accelerator.copy,
-    Operations.fpga_vadd: Accelerator.add,
-    Operations.fpga_parallel: Accelerator.add_and_multiply,
-    Operations.fpga_mmult: Accelerator.matmul,
-}
 
 
 class PynqPlugin(Plugin):
@@ -40,9 +32,9 @@ class PynqPlugin(Plugin):
     def __init__(self, open_device: Callable[[], Device] = boards.open_device) -> None:
         super().__init__("fpga_functions", PluginType.FPGA, summary="the fabric of a PYNQ-Z1")
         self._open_device = open_device
-        for operation, method in _METHODS.items():
-            call = functools.partial(self._call, operation_of(operation), method)
-            self.kernel(operation)(call)
+        for name, function in OPERATIONS.items():
+            call = functools.partial(self._call, BY_NAME[name], function.call)
+            self.kernel(getattr(Operations, name))(call)
         self._profiling = False
         self._parents: list[Accelerator | None] = []
         self._begin()
@@ -54,7 +46,7 @@ class PynqPlugin(Plugin):
 
     def operations(self) -> list[Operation]:
         """In the order in which the original plugin registers them."""
-        return [operation_of(operation) for operation in _METHODS]
+        return [BY_NAME[name] for name in OPERATIONS]
 
     # -- lifetimes -----------------------------------------------------------------------------
 

@@ -58,7 +58,6 @@ inline const char *fault_of(uint64_t address, unsigned beats, uint64_t size, uin
 
 class ReadPort {
  public:
-  uint64_t beats = 0, bursts = 0;
   const char *violation = nullptr;
 
   void drive(Design &design, Memory &memory, uint64_t now) {
@@ -86,12 +85,10 @@ class ReadPort {
       bool refused = !memory.holds(address, beats, false);
       queue_.push({address, beats, refused, now + memory.read_latency});
       events.note(Kind::READ_BURST, address, beats);
-      bursts++;
     }
     if (valid_ && get(d.M_AXI(rready))) {
       const Burst &burst = queue_.front();
       valid_ = false;
-      beats++;
       if (++beat_ < burst.beats) return;
       events.note(Kind::READ_LAST, burst.address, burst.refused ? DECERR : OKAY);
       queue_.pop();
@@ -108,7 +105,6 @@ class ReadPort {
 
 class WritePort {
  public:
-  uint64_t beats = 0, bursts = 0;
   const char *violation = nullptr;
 
   void drive(Design &design, Memory &memory, uint64_t now) {
@@ -135,7 +131,6 @@ class WritePort {
         violation = wrong;
       queue_.push({address, beats, !memory.holds(address, beats, true), 0});
       events.note(Kind::WRITE_BURST, address, beats);
-      bursts++;
     }
     if (valid_ && get(d.M_AXI(bready))) {
       const Burst &burst = answers_.front();
@@ -160,7 +155,6 @@ class WritePort {
     if (!offered || !data_ready_) return;
     Burst &burst = queue_.front();
     if (!burst.refused) memory.write(burst.address + 8 * beat_, word, strobe);
-    beats++;
     beat_++;
     if (last != (beat_ == burst.beats)) violation = "wlast is not with the last beat of a burst";
     if (beat_ < burst.beats) return;

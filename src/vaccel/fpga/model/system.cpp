@@ -1,10 +1,6 @@
 // The C interface, for ctypes (system.py).
 #include "system.h"
 
-struct Counters {
-  uint64_t read_bursts, read_beats, write_bursts, write_beats;
-};
-
 #define API extern "C" __attribute__((visibility("default")))
 
 API System *ps_create(uint8_t *memory, uint64_t base, uint64_t size, uint64_t *clock) {
@@ -37,12 +33,6 @@ API bool ps_interrupts(const System *system) { return system->interrupts(); }
 
 // Which rule of AXI the kernel broke, or null.
 API const char *ps_violation(const System *system) { return system->violation; }
-
-API Counters ps_counters(const System *system) {
-  const ReadPort &reads = system->reads;
-  const WritePort &writes = system->writes;
-  return {reads.bursts, reads.beats, writes.bursts, writes.beats};
-}
 
 API size_t ps_refused(const System *system, const Refused **refused) {
   *refused = system->memory.refused.data();

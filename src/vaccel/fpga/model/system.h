@@ -5,11 +5,9 @@
 #include <chrono>
 
 #include "ports.h"
+#include "registers.h"
 
 constexpr unsigned PATIENCE = 1000;  // cycles for an access to a register
-
-// Of every kernel's control register (UG1399, ap_ctrl_hs).
-constexpr uint32_t CONTROL = 0, START = 1, IS_DONE = 2;
 
 class System {
  public:

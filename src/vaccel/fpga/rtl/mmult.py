@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """C = A·B, or C + A·B, in float32.
 
 A row of `lanes` multiply-accumulate elements works on a tile of C: `rows` rows, and a column for
@@ -17,6 +18,7 @@ from amaranth.lib.stream import Signature as Stream
 from amaranth.lib.wiring import In, Out
 
 from ...error import InvalidArgument
+from ..overlay import LANES
 from ..registers import ALIGNMENT, BURST_BEATS, MMULT, Status
 from .axi import MasterPort, join
 from .control import Control, RegisterPort
@@ -36,7 +38,7 @@ class MatrixMultiply(wiring.Component):
     latency) are powers of two; `depth`, the most columns of A, is even. Raises InvalidArgument.
     """
 
-    def __init__(self, lanes: int = 16, rows: int = 16, depth: int = 512) -> None:
+    def __init__(self, lanes: int = LANES, rows: int = 16, depth: int = 512) -> None:
         _check_size("lanes", lanes, 4, 2 * BURST_BEATS)
         _check_size("rows", rows, FAdd.LATENCY + 1, 128)
         _check_depth(depth)
