@@ -79,6 +79,10 @@ def release() -> None:
         logger.propagate = True
 
 
+def is_configured() -> bool:
+    return _handler is not None
+
+
 def debug_enabled() -> bool:
     return logger.isEnabledFor(logging.DEBUG)
 

@@ -118,6 +118,27 @@ def test_info_takes_the_bitstream_that_is_named(capsys: Output, tmp_path: Path):
     assert f"expected a bitstream at {tmp_path}/other.bit" in err
 
 
+def test_an_error_that_nobody_foresaw_shows_where_it_happened_when_that_is_asked_for(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    def fail(*_: object) -> Device:
+        raise ZeroDivisionError("of a test")
+
+    monkeypatch.setattr(boards, "open_device", fail)
+    code, _, err = vaccel(capsys, "info")
+    said = "vaccel: ZeroDivisionError: of a test; VACCEL_LOG_LEVEL=4 shows where it happened\n"
+    assert (code, err) == (1, said)
+    with monkeypatch.context() as patch:
+        patch.setenv("VACCEL_LOG_LEVEL", "4")
+        code, _, err = vaccel(capsys, "info")
+        assert code == 1
+        assert err.endswith(said)
+        assert re.search(r'File ".*test_fpga\.py", line \d+, in fail\n', err)
+        patch.setenv("VACCEL_LOG_FILE", str(tmp_path / "log"))
+        assert vaccel(capsys, "info") == (1, "", said)
+    assert "in fail" in (tmp_path / "log").read_text()
+
+
 def test_info_says_how_to_choose_where_there_is_no_board(capsys: Output):
     code, out, err = vaccel(capsys, "info")
     assert (code, out) == (1, "")

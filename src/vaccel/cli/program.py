@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from vaccel import log
+from vaccel.config import Config
 from vaccel.error import FFIError, InvalidArgument
 
 USAGE, FAILURE = 2, 1
@@ -57,9 +58,21 @@ def run(name: str, work: Callable[[], int | None]) -> int:
         return PIPE_CLOSED
     except Exception as exc:  # the outermost frame: nothing above could handle it
         if not isinstance(exc, (FFIError, OSError)):
-            log.logger.debug("an error that was not foreseen:", exc_info=True)
+            _log_traceback()
         print(f"{name}: {_one_line(exc)}", file=sys.stderr)
         return USAGE if isinstance(exc, InvalidArgument) else FAILURE
+
+
+def _log_traceback() -> None:
+    """At the level, and to the file, that the environment says: perhaps nothing has begun yet."""
+    with contextlib.suppress(FFIError):  # of a wrong variable: the error itself matters more
+        ours = not log.is_configured()
+        if ours:
+            config = Config.from_env()
+            log.configure(config.log_level, config.log_file)
+        log.logger.debug("an error that was not foreseen:", exc_info=True)
+        if ours:
+            log.release()
 
 
 def _one_line(exc: Exception) -> str:
