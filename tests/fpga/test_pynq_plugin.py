@@ -17,7 +17,8 @@ from tests.fpga.devices import Through, Waits, built
 from tests.fpga.lines import arrive
 from tests.fpga.reference import bits, matrices, ordered_product, vectors
 from vaccel import Config, Session, runtime
-from vaccel.error import DeadlineExceeded, DeviceError, FFIError, SessionClosed
+from vaccel.cli import main
+from vaccel.error import DeadlineExceeded, DeviceError, PluginError, SessionClosed
 from vaccel.fpga import boards
 from vaccel.fpga.registers import ELEMENTWISE
 from vaccel.fpga.simulator import Simulator
@@ -96,7 +97,7 @@ def test_elsewhere_than_on_a_board_the_device_is_to_be_chosen(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     machine(monkeypatch, tmp_path / "compatible", "linux,dummy-virt")
-    with pytest.raises(DeviceError, match=r"no PYNQ board.*VACCEL_PYNQ_DEVICE=sim.*vaccel\[sim\]"):
+    with pytest.raises(PluginError, match=r"no PYNQ board.*VACCEL_PYNQ_DEVICE=sim.*vaccel\[sim\]"):
         vaccel.bootstrap(Config(plugins="pynq"))
     monkeypatch.setattr(boards, "COMPATIBLE", tmp_path / "missing")
     with pytest.raises(DeviceError, match="VACCEL_PYNQ_DEVICE=board"):
@@ -116,7 +117,7 @@ def test_a_device_that_does_not_exist_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("VACCEL_PYNQ_DEVICE", name)
-    with pytest.raises(DeviceError, match=f"expected board or sim, found '{name}'"):
+    with pytest.raises(PluginError, match=f"expected board or sim, found '{name}'"):
         vaccel.bootstrap(Config(plugins="pynq"))
 
 
@@ -125,7 +126,7 @@ def test_a_board_that_is_asked_for_is_never_simulated(
 ) -> None:
     monkeypatch.setenv("VACCEL_PYNQ_DEVICE", "board")
     monkeypatch.setenv("VACCEL_PYNQ_BITSTREAM", str(tmp_path / "vaccel.bit"))
-    with pytest.raises(FFIError, match=r"vaccel\.bit"):
+    with pytest.raises(PluginError, match=r"vaccel\.bit"):
         vaccel.bootstrap(Config(plugins="pynq"))
 
 
@@ -134,8 +135,50 @@ def test_a_simulation_that_cannot_be_built_is_refused_at_the_start(
 ) -> None:
     monkeypatch.setenv("VACCEL_PYNQ_DEVICE", "sim")
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(DeviceError, match=r"g\+\+ \(apt install g\+\+\)"):
+    with pytest.raises(PluginError, match=r"g\+\+ \(apt install g\+\+\)"):
         vaccel.bootstrap(Config(plugins="pynq"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ({}, "set VACCEL_PYNQ_DEVICE=sim"),
+        ({"VACCEL_PYNQ_DEVICE": "simulator"}, "expected board or sim, found 'simulator'"),
+        ({"VACCEL_PYNQ_DEVICE": "board"}, "vaccel fpga build"),
+        ({"VACCEL_PYNQ_DEVICE": "board", "VACCEL_PYNQ_BITSTREAM": "a.bit"}, "vaccel[pynq]"),
+        ({"VACCEL_PYNQ_DEVICE": "sim", "PATH": ""}, "apt install g++"),
+        ({"VACCEL_PYNQ_DEVICE": "sim", "VACCEL_PYNQ_SIMULATOR": "icarus"}, "verilator, cxxrtl"),
+    ],
+)
+def test_doctor_says_why_it_would_not_work_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    setting: dict[str, str],
+    remedy: str,
+) -> None:
+    machine(monkeypatch, tmp_path / "compatible", "linux,dummy-virt")
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.bit", "a.hwh"):
+        Path(name).write_bytes(b"")
+    with monkeypatch.context() as patch:
+        for name, value in {"VACCEL_PLUGINS": "pynq", **setting}.items():
+            patch.setenv(name, value)
+        code = main.main(["doctor"])
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith("plugin    "))
+    assert code == 1
+    assert line.startswith("plugin    pynq: FAILED: ")
+    assert remedy in line
+
+
+def test_doctor_finds_nothing_wrong_where_it_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("VACCEL_PLUGINS", "pynq")
+        patch.setenv("VACCEL_PYNQ_DEVICE", "sim")
+        assert main.main(["doctor"]) == 0
+    assert "plugin    pynq: works (fpga_arraycopy" in capsys.readouterr().out
 
 
 # -- sessions ----------------------------------------------------------------------------------

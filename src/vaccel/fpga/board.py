@@ -6,6 +6,7 @@ Unrun on a board so far: the tests run this module, and pynq itself, over the si
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import threading
 import time
@@ -61,6 +62,13 @@ def find_bitstream(explicit: str | Path | None = None) -> Path:
             "the Vivado project that made the bitstream wrote both"
         )
     return path.absolute()
+
+
+def check(bitstream: str | Path | None = None) -> None:
+    """What can be known of a Board without opening it. Raises NotFound, DeviceError."""
+    find_bitstream(bitstream)
+    if importlib.util.find_spec("pynq") is None:
+        raise DeviceError(_NO_PYNQ)
 
 
 class Memory:
@@ -236,11 +244,14 @@ def _import_pynq() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "pynq":
             raise DeviceError(f"pynq is installed and does not start: {error}") from error
-        raise DeviceError(
-            "pynq is not installed: pip install 'vaccel[pynq]' on the board; elsewhere "
-            "VACCEL_PYNQ_DEVICE=sim chooses the simulated board"
-        ) from error
+        raise DeviceError(_NO_PYNQ) from error
     return pynq
+
+
+_NO_PYNQ = (
+    "pynq is not installed: pip install 'vaccel[pynq]' on the board; elsewhere "
+    "VACCEL_PYNQ_DEVICE=sim chooses the simulated board"
+)
 
 
 def _find_device(pynq: Any) -> Any:

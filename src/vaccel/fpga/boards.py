@@ -57,3 +57,15 @@ def open_device(name: str | None = None, bitstream: str | Path | None = None) ->
 
     tools.choose()  # raises now what the first call would
     return Simulator()
+
+
+def check() -> None:
+    """Raise what `open_device` would as far as that can be known without opening anything."""
+    if choose() == "board":
+        from vaccel.fpga import board
+
+        board.check()
+    else:
+        from vaccel.fpga import tools
+
+        tools.choose()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaccel import log, runtime
 from vaccel.config import Config
-from vaccel.error import SessionClosed
+from vaccel.error import FFIError, PluginError, SessionClosed
 from vaccel.fpga import boards
 from vaccel.fpga.device import Device
 from vaccel.fpga.drivers import OPERATIONS, Accelerator
@@ -49,6 +49,12 @@ class PynqPlugin(Plugin):
         return [BY_NAME[name] for name in OPERATIONS]
 
     # -- lifetimes -----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        try:
+            boards.check()
+        except FFIError as exc:
+            raise PluginError(exc.message) from exc
 
     def start(self, config: Config) -> None:
         self._profiling = config.profiling_enabled
