@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from vaccel.error import InvalidArgument, NotFound
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from vaccel.session import Session
 
 
-def operation(code: WireArg) -> Operation:
+def operation(read: Sequence[WireArg]) -> Operation:
     """The operation that a call's first argument names."""
+    if not read:
+        raise InvalidArgument("genop: expected the operation code as first argument, found none")
+    code = read[0]
     if code.size != 1 or code.buf is None:
         raise InvalidArgument(
             f"genop: expected the operation code as one UINT8, found {code.size} bytes"
@@ -40,9 +44,7 @@ def execute(
 
     `resource` finds a resource by its id.
     """
-    if not read:
-        raise InvalidArgument("genop: expected the operation code as first argument, found none")
-    op = operation(read[0])
+    op = operation(read)
     session.require(op)
     values = op.unpack(read[1:], write, resource)
     result = session.run(op, values)
@@ -51,12 +53,11 @@ def execute(
 
 def call(session: Session, arg_read: Sequence[Arg], arg_write: Sequence[Arg]) -> None:
     """`Session.genop`: fills `arg_write` in place."""
-    for arg in (*arg_read, *arg_write):
-        if not isinstance(arg, Arg):
-            raise InvalidArgument(
-                f"genop: expected lists of Arg, found {type(arg).__name__} in one"
-            )
+    _check("arg_read", arg_read)
+    _check("arg_write", arg_write)
     read = [to_wire(arg) for arg in arg_read]
+    op = operation(read)
+    results = list(zip(chain(op.wire_outputs, repeat("arg_write")), arg_write, strict=False))
 
     def resource(number: int) -> Any:
         for known in session.resources:
@@ -64,7 +65,23 @@ def call(session: Session, arg_read: Sequence[Arg], arg_write: Sequence[Arg]) ->
                 return known
         raise NotFound(f"resource {number} is not registered with session {session.id}")
 
-    write = [to_wire_as_room(arg) for arg in arg_write]
+    write = [_naming(op, name, to_wire_as_room, arg) for name, arg in results]
     _, _, _, filled = execute(session, read, write, resource)
-    for arg, result in zip(arg_write, filled, strict=True):
-        arg.store(result.buf)
+    for (name, arg), result in zip(results, filled, strict=True):
+        _naming(op, name, arg.store, result.buf)
+
+
+def _check(name: str, args: Any) -> None:
+    wrong = type(args).__name__
+    if isinstance(args, (list, tuple)):
+        wrong = next((f"{type(a).__name__} in it" for a in args if not isinstance(a, Arg)), "")
+    if wrong:
+        raise InvalidArgument(f"genop: {name}: expected a list of Arg, found {wrong}")
+
+
+def _naming(op: Operation, name: str, act: Callable[[Any], Any], value: Any) -> Any:
+    """`act(value)`, whose error then says which argument of which operation."""
+    try:
+        return act(value)
+    except InvalidArgument as exc:
+        raise op.invalid(name, exc) from None

@@ -432,7 +432,9 @@ def test_genop_fills_its_write_arguments(session: Session) -> None:
             [],
             "expected an operation code that `vaccel ops` lists, found 24",
         ),
-        ([5], [], "genop: expected lists of Arg, found int"),
+        ([5], [], "genop: arg_read: expected a list of Arg, found int in it"),
+        (None, [], "genop: arg_read: expected a list of Arg, found NoneType"),
+        ([Arg(0, ArgType.UINT8)], None, "genop: arg_write: expected a list of Arg, found NoneType"),
         ([Arg(21, ArgType.UINT8)], [], "fpga_vadd: expected 2 read arguments, found 0"),
         ([Arg(21, ArgType.UINT8), Arg(ONE), Arg(ONE)], [], "fpga_vadd: expected 1 write arg"),
         (
@@ -450,10 +452,23 @@ def test_genop_fills_its_write_arguments(session: Session) -> None:
             [Arg([0.0])],
             "fpga_vadd: c: the result needs 8 bytes, the write argument offers 4",
         ),
+        (
+            [Arg(21, ArgType.UINT8), Arg(ONE), Arg(ONE)],
+            [read_only()],
+            "fpga_vadd: c: Arg UINT8_ARRAY: expected writable, .* found read-only memory; pass np",
+        ),
+        (
+            [Arg(21, ArgType.UINT8), Arg(ONE), Arg(ONE)],
+            [Arg(np.empty(1))],
+            "fpga_vadd: c: Arg RAW: expected whole elements of 8 bytes, found 4 bytes",
+        ),
+        (
+            [Arg(1, ArgType.UINT8), Arg("lib.so"), Arg("f")],
+            [Arg([1]), read_only()],
+            "exec: arg_write: Arg UINT8_ARRAY: expected writable, .* found read-only memory",
+        ),
     ],
 )
-def test_genop_names_what_is_wrong(
-    session: Session, read: Any, write: list[Arg], message: str
-) -> None:
+def test_genop_names_what_is_wrong(session: Session, read: Any, write: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         session.genop(read, write)
