@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vaccel import runtime
 from vaccel.blob import Blob, BlobType, ResourceType
 from vaccel.error import InvalidArgument, NotFound, SessionClosed
+from vaccel.ops.catalog import Operations
 from vaccel.ops.objects import ResourceLike
 from vaccel.sources import folders, memory
 from vaccel.sources.names import check_names
@@ -226,6 +227,7 @@ class Resource(ResourceLike):
 
     def register(self, session: Session) -> None:
         """Make the resource usable in `session`; a second time changes nothing."""
+        _check_session(session)
         self._fill()
         for path in self.paths:
             if not path.is_file():
@@ -245,6 +247,7 @@ class Resource(ResourceLike):
 
     def unregister(self, session: Session) -> None:
         """End the resource's use in `session`; with the last session its rundir goes."""
+        _check_session(session)
         with self._lock:
             if session not in self._sessions:
                 raise NotFound(f"resource {self.id} is not registered with session {session.id}")
@@ -258,6 +261,7 @@ class Resource(ResourceLike):
 
     def sync(self, session: Session) -> None:
         """Bring the content up to date with what kernels of `session` wrote."""
+        _check_session(session)
         if not self.registered_with(session):
             raise NotFound(f"resource {self.id} is not registered with session {session.id}")
         session.sync(self)
@@ -296,3 +300,8 @@ class Resource(ResourceLike):
     def _check_open(self) -> None:
         if self._closed:
             raise SessionClosed(f"resource {self.id} is closed; create a new Resource")
+
+
+def _check_session(session: Any) -> None:
+    if not isinstance(session, Operations):
+        raise InvalidArgument(f"expected a Session, found {session!r:.60}")

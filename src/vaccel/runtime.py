@@ -15,7 +15,7 @@ from vaccel import config as configuration
 from vaccel import log, plugin, profiling
 from vaccel._version import __version__
 from vaccel.config import Config
-from vaccel.error import FFIError, PluginError, SessionClosed
+from vaccel.error import FFIError, InvalidArgument, PluginError, SessionClosed
 from vaccel.plugin import Plugin
 from vaccel.rundir import Rundir, disk_folder
 
@@ -181,6 +181,8 @@ def current() -> Runtime:
 def bootstrap(config: Config | None = None) -> None:
     """Start the runtime with `config`, or as the environment says; ends one that runs."""
     global _runtime
+    if config is not None and not isinstance(config, Config):
+        raise InvalidArgument(f"bootstrap: expected a Config or None, found {config!r:.60}")
     with _lock:
         cleanup()
         _runtime = Runtime(Config.from_env() if config is None else config)

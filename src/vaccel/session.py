@@ -20,6 +20,7 @@ from vaccel.error import (
 )
 from vaccel.ops.args import Arg
 from vaccel.ops.catalog import Operations
+from vaccel.ops.objects import ResourceLike
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Kernel, Plugin, PluginType
 
@@ -38,6 +39,8 @@ class Session(Operations):
     def __init__(self, flags: PluginType | int = 0, *, endpoint: str | None = None) -> None:
         self._runtime = runtime.current()
         self.flags = _bits(flags)
+        if not isinstance(endpoint, (str, type(None))):
+            raise InvalidArgument(f"endpoint: expected such as tcp://HOST:8192, found {endpoint!r}")
         self.endpoint = endpoint
         self._plugins = self._choose(endpoint)
         self._lock = threading.RLock()
@@ -82,6 +85,8 @@ class Session(Operations):
         return bool(self._plugins) and self._plugins[0].is_remote
 
     def has_resource(self, resource: Resource) -> bool:
+        if not isinstance(resource, ResourceLike):
+            raise InvalidArgument(f"has_resource: expected a Resource, found {resource!r:.60}")
         return resource.registered_with(self)
 
     @property

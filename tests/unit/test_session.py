@@ -165,6 +165,25 @@ def test_flags_are_bits(flags: Any) -> None:
         Session(flags)
 
 
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda s, r: Session(endpoint=r), "endpoint: expected such as tcp://.*, found <"),
+        (lambda s, r: s.has_resource(5), "has_resource: expected a Resource, found 5"),
+        (lambda s, r: r.register(5), "expected a Session, found 5"),
+        (lambda s, r: r.unregister("s"), "expected a Session, found 's'"),
+        (lambda s, r: r.sync(None), "expected a Session, found None"),
+        (lambda s, r: vaccel.bootstrap(r), "bootstrap: expected a Config or None, found <"),
+    ],
+)
+def test_things_of_another_type_are_named(use: Callable[[Session, Any], Any], message: str) -> None:
+    vaccel.bootstrap(Config(plugins="cpu"))
+    with Session() as session, Resource.from_buffer(b"", ResourceType.DATA) as resource:
+        with pytest.raises(InvalidArgument, match=message):
+            use(session, resource)
+        session.noop()
+
+
 def test_plugins_hear_of_a_session_before_its_first_call_there() -> None:
     plugin = answering("one", PluginType.CPU)
     start(plugin)
