@@ -60,10 +60,12 @@ class Array(Kind):
         if array.ndim == 1:
             side = int(array.size**0.5)
             if side * side != array.size:
-                raise mismatch(f"{self}, square", f"{array.size} elements")
+                raise mismatch(f"a square matrix, {self}", f"{array.size} elements")
             array = array.reshape(side, side)
         if array.ndim != len(self.dims):
             raise mismatch(self, f"shape {array.shape}")
+        if len(set(self.dims)) == 1 and len(set(array.shape)) > 1:
+            raise mismatch(f"a square matrix, {self}", f"shape {array.shape}")
         return array, array.shape
 
     def _need(self, size: int, dims: Dims) -> None:
