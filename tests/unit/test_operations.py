@@ -283,7 +283,7 @@ BAD: list[tuple[str, tuple[Any, ...], str, str, str]] = [
     ("fpga_arraycopy", ([2**31],), "a", "int32 from -2147483648 to 2147483647", "2147483648"),
     ("fpga_arraycopy", (np.ones(2, np.int64),), "a", "int32", "int64"),
     ("fpga_arraycopy", (np.ones(2, np.uint32),), "a", "int32", "uint32"),
-    ("fpga_mmult", (np.ones((2, 3), F4), np.ones((3, 2), F4)), "a", "n=2", "n=3"),
+    ("fpga_mmult", (np.ones((2, 3), F4),) * 2, "a", "a square matrix", "shape (2, 3)"),
     ("fpga_mmult", (np.ones((2, 2, 2), F4),) * 2, "a", "float32[n, n]", "(2, 2, 2)"),
     ("fpga_mmult", (floats(1, 2), floats(1, 2)), "a", "square", "2 elements"),
     ("fpga_mmult", (np.ones((2, 2), F4), np.ones((3, 3), F4)), "b", "n=2", "n=3"),
@@ -346,11 +346,28 @@ def test_bad_input_of_model_calls_is_named(session: Session) -> None:
             (
                 session.tf_model_run,
                 ([1], [], []),
-                "in_nodes: expected a list of Node, found int in",
+                "in_nodes: expected a list of vaccel.ops.tf.Node, found int in",
             ),
-            (session.tf_model_run, ([], [ONE], []), "in_tensors: expected a list of Tensor, found"),
-            (session.tf_model_run, ([], [], "x"), "out_nodes: expected a list of Node, found str"),
-            (session.tf_model_run, ([], [], [], b""), "run_options: expected Buffer, found bytes"),
+            (
+                session.tf_model_run,
+                ([], [ONE], []),
+                "in_tensors: expected a list of vaccel.ops.tf.Tensor, found numpy.ndarray in it",
+            ),
+            (
+                session.tf_model_run,
+                ([], [torch.Tensor.from_numpy(ONE)], []),
+                "in_tensors: expected a list of vaccel.ops.tf.Tensor, found vaccel.ops.torch",
+            ),
+            (
+                session.tf_model_run,
+                ([], [], "x"),
+                "out_nodes: expected a list of vaccel.ops.tf.Node, found str",
+            ),
+            (
+                session.tf_model_run,
+                ([], [], [], b""),
+                "run_options: expected vaccel.ops.tensors.Buffer, found bytes",
+            ),
             (session.tflite_model_run, ([], NAN), "nr_out_tensors: expected int64, a whole"),
             (session.tflite_model_run, ([], -1), "nr_out_tensors: expected int64 from 0"),
             (

@@ -281,6 +281,23 @@ def test_from_torch_refuses_other_values():
         torch.Tensor.from_torch([1.0])
 
 
+def test_an_element_type_that_is_missing_says_how_to_convert():
+    class Dense:
+        """As `torch.Tensor`, as far as `from_torch` looks."""
+
+        def numpy(self, *, force: bool) -> np.ndarray[Any, Any]:
+            return np.ones(2)
+
+    known = "expected a dtype of uint8, int8, int16, int32, int64, float16, float32, found float64"
+    for make, convert in (
+        (lambda: torch.Tensor.from_numpy(np.ones(2)), r"from_numpy: .*\.astype\(\)"),
+        (lambda: torch.Tensor.from_torch(Dense()), r"from_torch: .*\.to\(\)"),
+    ):
+        with pytest.raises(InvalidArgument, match=rf"Tensor\.{convert}$") as caught:
+            make()
+        assert known in caught.value.message
+
+
 @pytest.mark.parametrize("type", list(torch.TensorType), ids=lambda t: t.name)
 def test_torch_round_trip_shares_memory(type):
     pytest.importorskip("torch")

@@ -215,14 +215,15 @@ class Object(Kind):
             return None
         if not self.many:
             if not isinstance(value, self.cls):
-                raise mismatch(self.cls.__name__, type(value).__name__)
+                raise mismatch(_whole_name(self.cls), _whole_name(type(value)))
             return value
         items = [value] if isinstance(value, self.cls) else value
+        expected = f"a list of {_whole_name(self.cls)}"
         if not isinstance(items, (list, tuple)):
-            raise mismatch(f"a list of {self.cls.__name__}", type(value).__name__)
+            raise mismatch(expected, _whole_name(type(value)))
         for item in items:
             if not isinstance(item, self.cls):
-                raise mismatch(f"a list of {self.cls.__name__}", f"{type(item).__name__} in it")
+                raise mismatch(expected, f"{_whole_name(type(item))} in it")
         return list(items)
 
     def dummy(self, dims: Dims, fill: Any) -> Any:
@@ -230,6 +231,11 @@ class Object(Kind):
 
     def dump(self, name: str, value: Any) -> str:
         return f"nr_{name}: {len(value)} " if self.many else f"{name}: {value} "
+
+
+def _whole_name(cls: type) -> str:
+    """With the module, as each framework has a Tensor, but of built-in types."""
+    return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 class ResourceLike:

@@ -83,11 +83,16 @@ class Tensor(Generic[TypeT]):
     @classmethod
     def from_numpy(cls, array: Any) -> Self:
         """A tensor over the memory of `array`; its dims and type are the array's."""
+        return cls._over(array, "from_numpy", ".astype()")
+
+    @classmethod
+    def _over(cls, array: Any, maker: str, convert: str) -> Self:
+        """As `from_numpy`. Errors name `maker`, which was called, and what would `convert`."""
         try:
             array = as_array(array)
-            data_type = cls._type_of(array.dtype)
+            data_type = cls._type_of(array.dtype, convert)
         except InvalidArgument as exc:
-            raise InvalidArgument(f"Tensor.from_numpy: {exc.message}") from None
+            raise InvalidArgument(f"Tensor.{maker}: {exc.message}") from None
         # Not by way of __init__: what is left to check of an array is little.
         self = cls.__new__(cls)
         self._type, self._memory, self._shape = data_type, bytes_of(array), array.shape
@@ -171,13 +176,13 @@ class Tensor(Generic[TypeT]):
 
     @classmethod
     @functools.lru_cache(maxsize=128)
-    def _type_of(cls, dtype: np.dtype[Any]) -> TypeT:
+    def _type_of(cls, dtype: np.dtype[Any], convert: str = "") -> TypeT:
         little = dtype.newbyteorder("<")
         for member in cls.types:
             if member.dtype == little and member.numeric:
                 return cast("TypeT", member)
         known = ", ".join(dict.fromkeys(m.dtype.name for m in cls.types if m.dtype and m.numeric))
-        raise mismatch(f"a dtype of {known}", dtype.name, "convert it with .astype()")
+        raise mismatch(f"a dtype of {known}", dtype.name, f"convert it with {convert}")
 
     def _checked(self, dims: Sequence[int]) -> tuple[int, ...]:
         try:

@@ -47,7 +47,7 @@ class Tensor(tensors.Tensor[TensorType]):
             raise InvalidArgument(
                 f"Tensor.from_torch: expected a dense torch.Tensor, found {found}"
             ) from None
-        return cls.from_numpy(array)
+        return cls._over(array, "from_torch", ".to()")
 
     def as_torch(self) -> Any:
         """A `torch.Tensor` over this memory; over a copy if the memory is read-only or unaligned.
