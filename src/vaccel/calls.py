@@ -94,12 +94,12 @@ class Call:
     def _first(self, session: Session, views: Sequence[memoryview], resource: Finder) -> Reply:
         read = arguments.decode(self._message.read_args, views)
         write = arguments.decode(self._message.write_args, views)
-        op, values, result, filled = genop.execute(session, read, write, resource)
+        op, values, _, filled = genop.execute(session, read, write, resource)
         answer = _reply(filled)
         places = [codec.bulk_index(arg.buf) for arg in self._message.read_args[1:]]
         if op.plain and places == list(range(len(places))) and len(answer[1]) == len(filled):
             self._op, self._template = op, answer[0]
-            self._outputs = Layout(op.values(result))
+            self._outputs = Layout(answer[1])
             self._room = [arg._replace(buf=None) for arg in write]
             self._inputs = Layout(values)
         return answer

@@ -112,7 +112,7 @@ class DeviceError(_Classed):
 
 
 class InternalError(_Classed):
-    """A kernel raised an exception of its own."""
+    """A kernel raised an exception of its own, or gave what its operation does not give."""
 
     ERRNO = errno.EIO
 

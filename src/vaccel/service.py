@@ -255,7 +255,8 @@ class Connection:
     def _classify(self, shape: Shape, views: list[memoryview]) -> Reply:
         session = self._session(shape.message.session_id)
         image = memoryview(codec.bulk(shape.message.image, views))
-        tag, _ = session.run(BY_NAME["classify"], [image])
+        op = BY_NAME["classify"]
+        tag, _ = op.results(session.run(op, [image]), {})
         return reply(messages.ClassifyResponse(tags=tag.encode()))
 
     def _profile(self, shape: Shape, views: list[memoryview]) -> Reply:

@@ -106,18 +106,24 @@ _SYMBOLS: dict[str, Any] = {
 @plugin.kernel(Operations.fpga_parallel)
 def misbehave(session: Session, a: Any, b: Any) -> Any:
     """What a[0] says: results that no plugin should return."""
-    return _MISDEEDS[int(a[0])](a)
+    return _MISDEEDS[int(a[0])][0](a)
 
 
-_MISDEEDS: list[Any] = [
-    lambda a: None,
-    lambda a: a,
-    lambda a: (a, a, a),
-    lambda a: ("text", "text"),
-    lambda a: (a.tolist(), a.tolist()),
-    lambda a: (np.zeros(len(a)), np.zeros(len(a))),
-    lambda a: (np.zeros(2 * len(a) + 9, np.float32),) * 2,
-    lambda a: (np.zeros(2 * len(a), np.float32)[::2],) * 2,
-    lambda a: (np.zeros(len(a), ">f4"),) * 2,
+_MISDEEDS: list[tuple[Any, str]] = [
+    (lambda a: None, "results: expected add_output, mult_output, found 0 values"),
+    (lambda a: a, "results: expected add_output, mult_output, found 1 values"),
+    (lambda a: 5, "results: expected add_output, mult_output, found 1 values"),
+    (lambda a: (a, a, a), "results: expected add_output, mult_output, found 3 values"),
+    (lambda a: ("text", "text"), "add_output: expected an array or bytes, found str"),
+    (lambda a: (a, None), "mult_output: expected an array or bytes, found NoneType"),
+    (lambda a: (a, np.zeros(len(a))), r"mult_output: expected float32\[n\], found float64"),
+    (lambda a: (a, np.zeros(7, "f4")), r"mult_output: .* of 3 elements, found shape \(7,\)"),
+    (lambda a: (a[:1].copy(), a), r"add_output: .* of 3 elements, found shape \(1,\)"),
+    (lambda a: (a.tolist(), a.tolist()), ""),
+    (lambda a: (np.repeat(a, 2)[::2],) * 2, ""),
+    (lambda a: (a.astype(">f4"),) * 2, ""),
+    (lambda a: (a + 1, a + 2), ""),
 ]
-MISDEEDS = range(len(_MISDEEDS))
+MISDEEDS = [message for _, message in _MISDEEDS]
+"""What is said of each, as a pattern; "" of those that are put right."""
+GOOD = len(_MISDEEDS) - 1

@@ -70,7 +70,7 @@ LAYERS = (
     ("vaccel.ops.declare",),
     ("vaccel.ops.spec",),
     ("vaccel.ops.signature",),
-    ("vaccel.ops.numbers", "vaccel.ops.objects", "vaccel.ops.layout"),
+    ("vaccel.ops.numbers", "vaccel.ops.found", "vaccel.ops.objects", "vaccel.ops.layout"),
     ("vaccel.ops.kinds",),
     ("vaccel.ops.tf", "vaccel.ops.torch", "vaccel.ops.onnx"),
     ("vaccel.ops.tensors",),

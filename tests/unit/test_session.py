@@ -227,6 +227,70 @@ def test_an_error_of_a_kernel_becomes_one_of_ours(raised: Exception, expected: A
     assert caught.value is raised or caught.value.__cause__ is raised
 
 
+MATRIX = (2, 2, 1, 1.0, [1.0, 1.0], 1, [1.0, 1.0], 2, 0.0, 2)
+
+
+@pytest.mark.parametrize("where", ["here", "at an agent"])
+@pytest.mark.parametrize(
+    ("method", "args", "result", "message"),
+    [
+        (Operations.fpga_vadd, ([1.0], [2.0]), np.ones(2, "f4"), r"c: .* of 1 elements, found sh"),
+        (
+            Operations.fpga_vadd,
+            ([1.0], [2.0]),
+            np.ones(1),
+            r"c: expected float32\[n\], found float64",
+        ),
+        (
+            Operations.fpga_vadd,
+            ([1.0], [2.0]),
+            None,
+            "c: expected an array or bytes, found NoneType",
+        ),
+        (Operations.fpga_vadd, ([1.0], [2.0]), (ONE, ONE), "c: expected numbers that fit float32"),
+        (Operations.fpga_mmult, ([1.0], [2.0]), np.ones((2, 2), "f4"), r"c: .* of 1 elements"),
+        (Operations.fpga_parallel, ([1.0], [2.0]), ONE, "results: .*, found 1 values"),
+        (Operations.minmax, ([1.0], 1, 0, 1), (np.ones(1), "1", 1), "min: .* a number, found '1'"),
+        (Operations.sgemm, MATRIX, np.ones(2, "f4"), "c: expected at least 4 elements"),
+        (Operations.classify, (b"picture",), "cat", "results: expected tag, image_name, found 1"),
+        (Operations.detect, (b"picture",), b"name", "image_name: expected str, found bytes"),
+        (Operations.classify_scores, (b"",), (ONE, "cat"), "names: expected a list of str"),
+        (Operations.depth_map, (b"",), ONE, r"depth: expected float32\[height, width\], found sh"),
+        (Operations.exec, ("lib", "f"), 5, "results: expected none, found 1 values"),
+    ],
+)
+def test_a_result_that_the_operation_does_not_give_is_the_kernels_fault(
+    method: Any, args: tuple[Any, ...], result: Any, message: str, where: str
+) -> None:
+    plugin = Plugin("odd")
+    plugin.kernel(method)(lambda session, *values: result)
+    start(plugin)
+    with Agent("unix://@vaccel-odd") as agent:
+        with Session(endpoint=None if where == "here" else agent.endpoint) as session:
+            for _ in range(2):
+                name = method.__name__
+                with pytest.raises(InternalError, match=f"{name}: the kernel's {message}"):
+                    getattr(session, name)(*args)
+
+
+def test_a_models_result_is_checked_too() -> None:
+    plugin = Plugin("odd")
+    plugin.kernel(Operations.torch_model_run)(lambda session, *values: [5])
+    start(plugin)
+    with Agent("unix://@vaccel-odd") as agent:
+        for endpoint in (None, agent.endpoint):
+            with Session(endpoint=endpoint) as session:
+                with Resource.from_buffer(b"", ResourceType.MODEL) as model:
+                    model.register(session)
+                    found = (
+                        "out_tensors: expected a list of vaccel.ops.torch.Tensor, found int in it"
+                    )
+                    with pytest.raises(
+                        InternalError, match=f"torch_model_run: the kernel's {found}"
+                    ):
+                        session.torch_model_run(model, [])
+
+
 def test_an_interrupt_goes_through() -> None:
     plugin = Plugin("interrupted")
 

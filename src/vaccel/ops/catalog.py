@@ -17,8 +17,9 @@ import numpy.typing as npt
 from vaccel.ops import objects, onnx, tf, torch
 from vaccel.ops.args import Arg
 from vaccel.ops.declare import operation, operation_of
+from vaccel.ops.found import Found
 from vaccel.ops.kinds import Dims
-from vaccel.ops.numbers import F32, F64, I32, I64, U8, Array, Found, InOut, Scalar
+from vaccel.ops.numbers import F32, F64, I32, I64, U8, Array, InOut, Scalar
 from vaccel.ops.objects import Args, Name, Object, ResourceLike, ResourceRef, Text, Texts
 from vaccel.ops.signature import Outputs
 from vaccel.ops.spec import Operation

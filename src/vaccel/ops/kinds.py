@@ -1,9 +1,9 @@
 """What every kind of value that an operation takes or gives can do.
 
-A kind knows four things about a value: whether what a caller passed fits (`check`), how it travels
-as a Genop argument (`to_wire`, `from_wire`), its place-holder result (`dummy`), and how noop dumps
-it (`dump`). An operation is a list of named kinds; see `spec`.
-`numbers` and `objects` hold the kinds.
+A kind knows five things about a value: whether what a caller passed fits (`check`), whether what a
+kernel gave does (`result`), how it travels as a Genop argument (`to_wire`, `from_wire`), its
+place-holder result (`dummy`), and how noop dumps it (`dump`). An operation is a list of named
+kinds; see `spec`. `numbers`, `found` and `objects` hold the kinds.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ class WireArg(NamedTuple):
     custom_type_id: int = 0
 
 
+def owned(arg: WireArg) -> WireArg:
+    """With memory that the caller may change. Only small answers arrive in immutable bytes."""
+    if arg.buf is None:
+        raise mismatch("content", f"a size of {arg.size} bytes without content")
+    view = memoryview(arg.buf)
+    return arg._replace(buf=bytearray(view)) if view.readonly else arg
+
+
 class Kind:
     """What a value may be. Subclasses override what differs; `name` is set by the operation."""
 
@@ -36,6 +44,10 @@ class Kind:
     def check(self, value: Any, dims: Dims) -> Any:
         """`value` as kernels get it; raises InvalidArgument("expected …, found …")."""
         raise NotImplementedError
+
+    def result(self, value: Any, dims: Dims) -> Any:
+        """What a kernel gave, as callers get it; raises InvalidArgument like `check`."""
+        return self.check(value, {})
 
     def to_wire(self, value: Any) -> WireArg:
         raise NotImplementedError

@@ -90,6 +90,8 @@ class Layout:
 
     def matches(self, arrays: Sequence[Any]) -> bool:
         """`arrays` are contiguous, of these dtypes and shapes."""
+        if len(arrays) != len(self._specs):
+            return False
         for array, (dtype, shape) in zip(arrays, self._specs, strict=True):
             if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
                 return False

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vaccel.ops.args import ArgType, array_type, as_array, mismatch, pack, scalar_type
+from vaccel.ops.args import array_type, as_array, mismatch, pack, scalar_type
 from vaccel.ops.kinds import UNTYPED, Dims, Kind, WireArg, bind, type_name
 
 
@@ -93,6 +93,14 @@ class Array(Kind):
             )
         return np.require(array, self.dtype, ["C", "A"])
 
+    def result(self, value: Any, dims: Dims) -> np.ndarray[Any, Any]:
+        array, shape = self.native(value), self.shape(dims)
+        if array.shape != shape:
+            if array.size != math.prod(shape):
+                raise mismatch(f"{self} of {math.prod(shape)} elements", f"shape {array.shape}")
+            array = array.reshape(shape)
+        return array
+
     def to_wire(self, value: Any) -> WireArg:
         array = self.native(value)
         return WireArg(self.wire_type, array.nbytes, array)
@@ -154,6 +162,11 @@ class InOut(Array):
         self._need(array.size, dims)
         return array
 
+    def result(self, value: Any, dims: Dims) -> np.ndarray[Any, Any]:
+        array = self.native(value).reshape(-1)
+        self._need(array.size, dims)
+        return array
+
     def from_wire(self, arg: WireArg, dims: Dims) -> np.ndarray[Any, Any]:
         # A write argument without memory, only a size, starts as zeros.
         if arg.buf is not None:
@@ -163,55 +176,6 @@ class InOut(Array):
 
     def dummy(self, dims: Dims, fill: Any) -> np.ndarray[Any, Any]:
         return np.full(self._elements(dims), fill or 0, self.dtype)
-
-
-@dataclass(frozen=True)
-class Found(Kind):
-    """An array of `dtype` whose shape only the kernel knows; a number in `dims` is an extent."""
-
-    dtype: np.dtype[Any]
-    dims: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.dtype.name}[{', '.join(self.dims)}]"
-
-    def check(self, value: Any, dims: Dims) -> np.ndarray[Any, Any]:
-        array = np.require(as_array(value), self.dtype, ["C", "A"])
-        wanted = [
-            int(d) if d.isdigit() else e for d, e in zip(self.dims, array.shape, strict=False)
-        ]
-        if array.ndim != len(self.dims) or wanted != list(array.shape):
-            raise mismatch(self, f"shape {array.shape}")
-        return array
-
-    def to_wire(self, value: Any) -> WireArg:
-        # The extents travel before the elements, in one argument: hence the copy.
-        array = self.check(value, {})
-        data = np.empty(8 * array.ndim + array.nbytes, np.uint8)
-        data[: 8 * array.ndim] = np.frombuffer(np.array(array.shape, "<i8"), np.uint8)
-        data[8 * array.ndim :] = array.reshape(-1).view(np.uint8)
-        return WireArg(_BYTES, data.nbytes, data)
-
-    def from_wire(self, arg: WireArg, dims: Dims) -> np.ndarray[Any, Any]:
-        head = 8 * len(self.dims)
-        if arg.type != _BYTES or arg.size < head:
-            raise mismatch(f"{self} after its extents", f"{arg.size} bytes")
-        shape = np.frombuffer(arg.buf, "<i8", len(self.dims)).tolist()
-        size = math.prod(shape) * self.dtype.itemsize
-        if min(shape) < 0 or size != arg.size - head:
-            raise mismatch(f"{self} of {arg.size - head} bytes", f"extents {shape}")
-        flat = np.frombuffer(arg.buf, self.dtype, offset=head)
-        return self.check(flat.reshape(shape), dims)
-
-    def size(self, dims: Dims) -> WireArg:
-        return WireArg(_BYTES, ROOM, None)
-
-    def dummy(self, dims: Dims, fill: Any) -> np.ndarray[Any, Any]:
-        return np.zeros([int(d) if d.isdigit() else 0 for d in self.dims], self.dtype)
-
-
-ROOM = 2**28
-"""Bytes offered for a result of unknown size; a number only, no memory is taken for it."""
 
 
 @dataclass(frozen=True)
@@ -305,5 +269,4 @@ F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 I32, I64, U8 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.uint8)
 
 _SCALAR_TYPES = {dtype: int(scalar_type(dtype)) for dtype in (F32, F64, I32, I64, U8)}
-_BYTES = int(ArgType.UINT8_ARRAY)
 _ARRAY_TYPES = {dtype: int(array_type(dtype)) for dtype in (F32, F64, I32, I64, U8)}

@@ -74,6 +74,12 @@ class Texts(Kind):
     def check(self, value: Any, dims: Dims) -> list[str]:
         return [Text().check(item, dims) for item in value]
 
+    def result(self, value: Any, dims: Dims) -> list[str]:
+        # Without a look into each: a model may have thousands of classes.
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise mismatch("a list of str", f"{value!r:.60}")
+        return value
+
     def to_wire(self, value: Any) -> WireArg:
         data = b"".join(item.encode() + b"\0" for item in value)
         return WireArg(ArgType.BUFFER, len(data), data)

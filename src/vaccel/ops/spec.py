@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from vaccel.error import InternalError, InvalidArgument, ProtocolError
-from vaccel.ops.args import mismatch
-from vaccel.ops.kinds import Dims, WireArg
+from vaccel.ops.kinds import Dims, WireArg, owned
 from vaccel.ops.numbers import U8, Array, InOut, Scalar, as_form
 from vaccel.ops.objects import TEXT_CAPACITY, Args, Name, ResourceRef, to_wire, to_wire_as_room
 from vaccel.ops.signature import kinds_of
@@ -53,23 +52,29 @@ class Operation:
         defaults = [one.default for one in self.signature.parameters.values()]
         self._defaults = tuple(one for one in defaults if one is not inspect.Parameter.empty)
         self.wire_outputs = tuple(wire_outputs or self.outputs)
-        # Buffers whose least size follows from numbers are checked once the numbers are known.
+        self._look_at_kinds()
+
+    def _look_at_kinds(self) -> None:
+        """What calls need to know of the kinds."""
         steps = [(i, name, kind) for i, (name, kind) in enumerate(self.inputs.items())]
+        # Buffers whose least size follows from numbers are checked once the numbers are known.
         self._steps = sorted(steps, key=lambda s: getattr(s[2], "count", None) is not None)
+        numbers = [(i, k) for i, _, k in self._steps if isinstance(k, (Array, Scalar))]
+        self._binding = [(i, kind) for i, kind in numbers if not kind.writes]
         self.resource = next((i for i, _, kind in steps if isinstance(kind, ResourceRef)), None)
         """Which input is a resource, if one is."""
-        arrays = [k for k in (*self.inputs.values(), *self.outputs.values()) if type(k) is Array]
-        self.plain = len(arrays) == len(self.inputs) + len(self.outputs)
+        kinds = [*self.inputs.values(), *self.outputs.values()]
+        arrays = [kind for kind in kinds if type(kind) is Array]
+        self.plain = len(arrays) == len(kinds)
         """Nothing but arrays in and out: sizes alone decide whether a call fits."""
         one_dim = all(isinstance(k, Array) and len(k.dims) == 1 for k in self.inputs.values())
         self._vectors = arrays[0].dtype if arrays and self.plain and one_dim else None
-        self._form = next(
-            (i for i, _, kind in steps if isinstance(kind, Array) and not kind.writes), None
-        )
+        forms = [(i, len(k.dims)) for i, _, k in steps if type(k) is Array]
+        self._form = forms[0][0] if forms else None
+        self._form_ndim = forms[0][1] if forms else 0
         self._filled = next(
             (i for i, _, kind in steps if isinstance(kind, Args) and kind.writes), None
         )
-        self._form_ndim = len(steps[self._form][2].dims) if self._form is not None else 0  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"<operation {self.code} {self.name}>"
@@ -130,16 +135,15 @@ class Operation:
 
     def restore(self, args: Sequence[Any], checked: Sequence[Any], dims: Dims, result: Any) -> Any:
         """`result` in the form of the first array argument: array, list or bytes."""
+        values = self.results(result, dims)
         if self._filled is not None:
             return [arg.buf for arg in checked[self._filled]] or None
-        form = args[self._form] if self._form is not None else None
         if self.finish is not None:
-            result = self.finish(result, dims)
-        elif form is None or (type(form) is np.ndarray and form.ndim == self._form_ndim):
-            return result
-        if len(self.outputs) == 1:
-            return as_form(form, self._form_ndim, result)
-        return tuple(as_form(form, self._form_ndim, value) for value in result)
+            values = (self.finish(values[0], dims),)
+        if self._form is not None:
+            form = args[self._form]
+            values = tuple([as_form(form, self._form_ndim, value) for value in values])
+        return values if len(values) > 1 else values[0] if values else None
 
     def dummy(self, dims: Dims) -> Any:
         """A place-holder result of the right types and shapes: what noop answers."""
@@ -147,8 +151,27 @@ class Operation:
         return values if len(values) > 1 else values[0] if values else None
 
     def values(self, result: Any) -> tuple[Any, ...]:
-        """The results one by one, as named in `outputs`."""
-        return (result,) if len(self.outputs) == 1 else tuple(result or ())
+        """The results one by one, as named in `outputs`, if a kernel gave what it should."""
+        if len(self.outputs) != 1 and isinstance(result, (tuple, list, type(None))):
+            return tuple(result or ())
+        return (result,)
+
+    def results(self, result: Any, dims: Dims) -> tuple[Any, ...]:
+        """As `values`, checked: InternalError if the kernel gave what its operation does not."""
+        values = self.values(result)
+        if len(values) != len(self.outputs):
+            raise InternalError(
+                f"{self.name}: the kernel's results: expected {', '.join(self.outputs) or 'none'}, "
+                f"found {len(values)} values"
+            )
+        name = ""
+        try:
+            checked = []
+            for (name, kind), value in zip(self.outputs.items(), values, strict=True):  # noqa: B007
+                checked.append(kind.result(value, dims))
+            return tuple(checked)
+        except InvalidArgument as exc:
+            raise InternalError(f"{self.name}: the kernel's {name}: {exc.message}") from exc
 
     # -- the Genop form, client side -----------------------------------------------------------
 
@@ -189,7 +212,7 @@ class Operation:
         name = ""
         try:
             for name, arg in zip(self.wire_outputs, write, strict=False):
-                values[name] = self.outputs[name].from_wire(_owned(arg), dims)
+                values[name] = self.outputs[name].from_wire(owned(arg), dims)
             for arg, filled in zip(given, write, strict=False):
                 name = "write argument"
                 arg.store(filled.buf)
@@ -267,19 +290,14 @@ class Operation:
 
     def reply(self, checked: Sequence[Any], result: Any, write: Sequence[WireArg]) -> list[WireArg]:
         """The write arguments, filled; each fits what the caller offered."""
-        given = self.values(result)
-        if len(given) != len(self.outputs):
-            raise InternalError(
-                f"{self.name}: the kernel gave {len(given)} results, expected {len(self.outputs)}"
-            )
-        values = dict(zip(self.outputs, given, strict=True))
+        dims: Dims = {}
+        for i, number in self._binding:
+            number.check(checked[i], dims)
+        values = dict(zip(self.outputs, self.results(result, dims), strict=True))
         filled = []
         for name, room in zip(self.wire_outputs, write, strict=False):
             kind = self.outputs[name]
-            try:
-                arg = kind.to_wire(values[name])
-            except (AttributeError, InvalidArgument, TypeError, ValueError) as exc:
-                raise InternalError(f"{self.name}: the kernel's {name}: {exc}") from exc
+            arg = kind.to_wire(values[name])
             if arg.size > room.size:
                 raise InvalidArgument(
                     f"{self.name}: {name}: the result needs {arg.size} bytes, "
@@ -293,11 +311,3 @@ class Operation:
             if isinstance(kind, Args) and kind.writes:
                 filled += map(to_wire, value)
         return filled
-
-
-def _owned(arg: WireArg) -> WireArg:
-    """With memory that the caller may change. Only small answers arrive in immutable bytes."""
-    if arg.buf is None:
-        raise mismatch("content", f"a size of {arg.size} bytes without content")
-    view = memoryview(arg.buf)
-    return arg._replace(buf=bytearray(view)) if view.readonly else arg

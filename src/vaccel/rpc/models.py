@@ -45,7 +45,7 @@ def encode_response(op: Operation, result: Any, contents: Contents) -> Any:
     response = METHODS[op.method][1]
     known = response.DESCRIPTOR.fields_by_name
     fields = {}
-    for name, value in zip(op.outputs, op.values(result), strict=True):
+    for name, value in zip(op.outputs, op.results(result, {}), strict=True):
         if name == "status":
             value = value if isinstance(value, tf.Status) else tf.Status(int(value))
         if name in known:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from vaccel.ops.found import Found
 from vaccel.ops.kinds import Dims, Kind
-from vaccel.ops.numbers import Array, Found, Scalar
+from vaccel.ops.numbers import Array, Scalar
 from vaccel.ops.objects import Object, Text, Texts
 from vaccel.ops.spec import Operation
 from vaccel.plugin import Plugin
