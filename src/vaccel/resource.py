@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from vaccel.blob import Blob, BlobType, ResourceType
 from vaccel.error import InvalidArgument, NotFound, SessionClosed
 from vaccel.ops.catalog import Operations
 from vaccel.ops.objects import ResourceLike
-from vaccel.sources import folders, memory
+from vaccel.sources import described, folders, memory
 from vaccel.sources.names import check_names
 from vaccel.sources.trees import map_file, place
 from vaccel.sources.urls import Prefixes, is_url
@@ -42,9 +42,14 @@ class Resource(ResourceLike):
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         type: ResourceType | int,
+        *,
+        description: Mapping[str, Any] | None = None,
     ) -> None:
-        """A folder stands for all regular files below it, named by their paths in it."""
+        """A folder stands for all regular files below it, named by their paths in it. `description`
+        is for `describe`."""
         self._init(type, folders.files_of(paths), [])
+        if description is not None:
+            self.describe(description)
 
     @classmethod
     def from_archive(
@@ -120,6 +125,7 @@ class Resource(ResourceLike):
             ) from None
         self._names = [name for name, _ in files]
         self.paths = [path for _, path in files]
+        self._said: list[Blob] = []
         self._make: Callable[[Resource], Named] | None = None
         """Gives the files anew, after they have gone with the last session."""
         self._blobs = blobs
@@ -160,6 +166,22 @@ class Resource(ResourceLike):
             Blob(name, map_file(path), BlobType.FILE, path)
             for name, path in zip(self._names, self.paths, strict=True)
         ]
+
+    def describe(self, description: Mapping[str, Any]) -> Resource:
+        """Say of an image model what its files do not, or say wrongly, by the keys of
+        docs/models.md. To be called before it is registered; returns the resource."""
+        if self._sessions:
+            raise InvalidArgument(f"resource {self.id}: describe it before it is registered")
+        self._said = described.written(description, self.type)
+        return self
+
+    def whole(self) -> list[Blob]:
+        """The content and, behind it, what else belongs to a MODEL: files beside those of `paths`,
+        as they are now, and its `describe`d keys. An agent gets all of this."""
+        blobs = self.blobs()
+        if self.type is ResourceType.MODEL and self._make is None:
+            blobs += described.beside(list(zip(self._names, self.paths, strict=True)))
+        return blobs + self._said
 
     def files(self) -> list[Path]:
         """The content as files; memory is written to the resource's rundir on first use."""

@@ -180,7 +180,7 @@ class Connection:
         if request.paths:
             for path in request.paths:
                 self._check_path(path)
-            return Resource(list(request.paths), request.resource_type)
+            return self._of_paths(list(request.paths), request.resource_type)
         if not request.blobs:
             raise InvalidArgument("RegisterResource: expected paths or blobs, found neither")
         blobs = [
@@ -192,6 +192,16 @@ class Connection:
             for i, blob in enumerate(request.blobs)
         ]
         return Resource.from_blobs(blobs, request.resource_type)
+
+    def _of_paths(self, paths: list[str], type: int) -> Resource:
+        resource = Resource(paths, type)
+        try:
+            for blob in resource.whole():  # a link beside a model may lead elsewhere
+                self._check_path(str(blob.path))
+        except BaseException:
+            resource.close()
+            raise
+        return resource
 
     def _check_path(self, path: str) -> None:
         if "\0" not in path:

@@ -75,6 +75,49 @@ def test_a_model_takes_along_what_describes_it(where: str, form: str, folder: Pa
 
 
 @pytest.mark.subprocess
+@pytest.mark.parametrize("where", ["here", "agent"])
+def test_set_says_what_a_models_files_do_not(where: str, folder: Path, capsys: Output):
+    pytest.importorskip("onnxruntime", reason=ENGINE)
+    model = mine("detect", folder / "models")
+    names = '["a", "b", "c", "sun", "e", "f"]'
+    words = ["detect_boxes", DETECT, "--model", str(model)]
+    words += ["--set", f"names={names}", "--set", "layout=NCHW"]
+    if where == "here":
+        out = run(capsys, *words)
+    else:
+        with processes.agent("--vaccel-config", "plugins=onnx") as agent:
+            out = run(capsys, *words, "--endpoint", agent.endpoint)
+    assert "names.3: sun\n" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "tusk=detect"], "--set: expected the keys task, names, "),
+        (["--set", "task"], "--set: expected KEY=VALUE, found 'task'"),
+        (["--set", "size=NaN"], "expected values as JSON has them"),
+        (["--set", "task=walk"], "description: task: expected one of classify, detect"),
+    ],
+)
+def test_settings_that_are_none_are_one_line(
+    words: list[str], message: str, folder: Path, capsys: Output
+):
+    pytest.importorskip("onnxruntime", reason=ENGINE)
+    model = mine("detect", folder / "models")
+    assert cli.main(["run", "detect", DETECT, "--model", str(model), *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
+def test_settings_without_a_model_are_refused(capsys: Output):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "detect", DETECT, "--set", "task=detect"])
+    assert ended.value.code == 2
+    assert "--set: expected --model" in capsys.readouterr().err
+
+
+@pytest.mark.subprocess
 def test_the_program_classify_takes_a_models_description_to_the_agent(
     folder: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ):

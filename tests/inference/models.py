@@ -6,16 +6,17 @@ All take `images`, float32 [1, 3, height, width] from 0 to 1 (or [1, height, wid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from vaccel.blob import ResourceType
 from vaccel.inference import layouts
 from vaccel.inference.description import Description, describe
 from vaccel.inference.results import Result
+from vaccel.sources import described
 
 engine: Any = pytest.importorskip("onnxruntime", reason="the extra vaccel[onnx] is not installed")
 onnx: Any = pytest.importorskip("onnx", reason="the tests write models with onnx")
@@ -149,9 +150,7 @@ def table(
 class Engine:
     """A model in onnxruntime, as a plugin has it."""
 
-    def __init__(
-        self, content: bytes, explicit: Mapping[str, Any] | None = None, path: Path | None = None
-    ) -> None:
+    def __init__(self, content: bytes, explicit: Mapping[str, Any] | None = None) -> None:
         options = engine.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
@@ -159,11 +158,11 @@ class Engine:
             content, options, providers=["CPUExecutionProvider"]
         )
         self.description: Description = describe(
-            path,
+            "model.onnx",
+            described.written(explicit or {}, ResourceType.MODEL),
             self._session.get_modelmeta().custom_metadata_map,
             [_signature(one) for one in self._session.get_inputs()],
             [_signature(one) for one in self._session.get_outputs()],
-            explicit,
         )
 
     def outputs(self, images: Array) -> dict[str, Array]:

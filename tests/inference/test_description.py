@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaccel.blob import ResourceType
 from vaccel.error import InvalidArgument
 from vaccel.inference import model_keys, model_sources
 from vaccel.inference.description import MOST_PIXELS, Description, describe
 from vaccel.inference.layouts import FORMATS
+from vaccel.sources import described
 
 IMAGES = [("images", [1, 3, 224, 224], np.dtype(np.float32))]
 OPEN = [("pixel_values", ["batch", "num_channels", "height", "width"], np.dtype(np.float32))]
@@ -48,7 +50,9 @@ def of(
     outputs: Any = UNKNOWN,
     **explicit: Any,
 ) -> Description:
-    return describe(path, metadata or {}, inputs, outputs, explicit)
+    files = described.beside([(path.name, path)]) if path else []
+    files += described.written(explicit, ResourceType.MODEL)
+    return describe("model.onnx", files, metadata or {}, inputs, outputs)
 
 
 # Where each key comes from
@@ -360,10 +364,10 @@ def test_a_model_of_any_size_needs_one_unless_pictures_stay_as_they_are():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"size": 256}, "arguments: size: expected 224 x 224, the size .* found 256 x 256"),
-        ({"crop_size": 200}, "arguments: crop_size: expected 224 x 224, .* found 200 x 200"),
-        ({"layout": "NHWC"}, "arguments: layout: expected one with 3 channels .* found NHWC"),
-        ({"dtype": "uint8"}, "arguments: dtype: expected float32, the model's, found uint8"),
+        ({"size": 256}, "description: size: expected 224 x 224, the size .* found 256 x 256"),
+        ({"crop_size": 200}, "description: crop_size: expected 224 x 224, .* found 200 x 200"),
+        ({"layout": "NHWC"}, "description: layout: expected one with 3 channels .* found NHWC"),
+        ({"dtype": "uint8"}, "description: dtype: expected float32, the model's, found uint8"),
         ({"output_format": "yolov8"}, "output_format: expected one of scores, .*'yolov8'"),
     ],
 )
@@ -454,7 +458,7 @@ def test_an_unknown_key_is_refused_with_those_known(tmp_path: Path):
     ):
         of(path)
     with pytest.raises(
-        InvalidArgument, match=r"arguments: expected the keys task, .* found 'sizes'"
+        InvalidArgument, match=r"description: expected the keys task, .* found 'sizes'"
     ):
         of(None, sizes=3)
 

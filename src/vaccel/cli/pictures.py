@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vaccel.blob import ResourceType
 from vaccel.cli import program
-from vaccel.error import NotFound
+from vaccel.error import InvalidArgument, NotFound
+from vaccel.inference.model_sources import known_only
 from vaccel.ops.catalog import BY_NAME
 from vaccel.ops.objects import Picture
 from vaccel.ops.spec import Operation
 from vaccel.resource import Resource
 from vaccel.session import Session
 from vaccel.sources.urls import is_url
-
-_BESIDE = (
-    "{stem}.vaccel.json",
-    "{name}.data",
-    "{name}_data",
-    "preprocessor_config.json",
-    "config.json",
-    "labels.txt",
-)
-"""What a model may have beside it in its folder: its description, and its weights."""
 
 
 def add_options(parser: argparse.ArgumentParser, op: Operation | None = None) -> None:
@@ -39,6 +31,13 @@ def add_options(parser: argparse.ArgumentParser, op: Operation | None = None) ->
             help="the model for an image operation: an .onnx file, which may have its description "
             "(MODEL.vaccel.json, config.json, labels.txt, …) beside it, a folder or a URL "
             "(default: a small model that comes with vaccel and knows drawn shapes)",
+        )
+        parser.add_argument(
+            "--set",
+            metavar="KEY=VALUE",
+            action="append",
+            help="say of the model what its files do not: task=detect, size=640, …; see "
+            "docs/models.md (may be given several times)",
         )
     if op is None or "image_name" in op.outputs:
         parser.add_argument(
@@ -71,26 +70,41 @@ def check_options(parser: program.Parser, op: Operation, args: argparse.Namespac
     if args.model is not None and not takes_picture(op):
         named = ", ".join(name for name, one in BY_NAME.items() if takes_picture(one))
         parser.error(f"--model: expected one of {named}, found {op.name}")
+    if args.set and args.model is None:
+        parser.error("--set: expected --model, whose description it is, found none")
 
 
 def takes_picture(op: Operation) -> bool:
     return any(isinstance(kind, Picture) for kind in op.inputs.values())
 
 
-def model_of(text: str) -> Resource:
-    """A MODEL resource from a URL, a folder, or a file with those beside it that describe it."""
+def description(settings: Sequence[str]) -> Mapping[str, Any]:
+    """What KEY=VALUE texts say of a model; values are JSON, or else the text itself."""
+    found: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidArgument(f"--set: expected KEY=VALUE, found {text!r}")
+        try:
+            found[key] = json.loads(value)
+        except (ValueError, RecursionError):
+            found[key] = value
+    return known_only(found, "--set")
+
+
+def model_of(text: str, settings: Sequence[str] = ()) -> Resource:
+    """A MODEL resource from a URL, a folder or a file; `settings` are for `description`."""
+    said = description(settings)
+    resource = _resource(text)
+    return resource.describe(said) if said else resource
+
+
+def _resource(text: str) -> Resource:
     if is_url(text):
         return Resource.from_url(text, ResourceType.MODEL)
-    path = Path(text)
-    if not path.exists():
+    if not Path(text).exists():
         raise NotFound(f"model: expected a file, a folder or a URL, found none at {text!r}")
-    if path.is_dir():
-        return Resource(path, ResourceType.MODEL)
-    names = [name.format(stem=path.stem, name=path.name) for name in _BESIDE]
-    beside = [path.with_name(name) for name in names if path.with_name(name).is_file()]
-    # One beside the other, wherever they go; the model itself may be one of them.
-    paths: list[os.PathLike[str]] = [path, *(one for one in beside if one != path)]
-    return Resource(paths, ResourceType.MODEL)
+    return Resource(text, ResourceType.MODEL)
 
 
 def save(op: Operation, result: Any, session: Session, file: str) -> Path:

@@ -70,7 +70,11 @@ def command(argv: list[str], prog: str) -> int:
     runtime.bootstrap(dataclasses.replace(config, plugins=plugins))
     try:
         with Session(endpoint=args.endpoint) as session:
-            result = _call(op, given, session, args.model)
+            with ExitStack() as stack:
+                if args.model is not None:
+                    model = pictures.model_of(args.model, args.set or ())
+                    stack.enter_context(model).register(session)
+                result = _call(op, given, session)
             _print_or_save(op, result, output)
             if args.show is not None:
                 print(pictures.save(op, result, session, args.show))
@@ -79,10 +83,8 @@ def command(argv: list[str], prog: str) -> int:
     return 0
 
 
-def _call(op: Operation, given: dict[str, Any], session: Session, model: str | None) -> Any:
+def _call(op: Operation, given: dict[str, Any], session: Session) -> Any:
     with ExitStack() as stack:
-        if model is not None:
-            stack.enter_context(pictures.model_of(model)).register(session)
         for name, kind in op.inputs.items():
             if isinstance(kind, ResourceRef) and name in given:
                 type = ResourceType.LIB if op.name.startswith("exec") else ResourceType.MODEL

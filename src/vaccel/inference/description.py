@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +13,9 @@ from vaccel.inference import model_keys as keys
 from vaccel.inference import model_sources as sources
 from vaccel.inference.layouts import THRESHOLDS, Output, settle, unsettled
 from vaccel.inference.model_keys import Fact, Size
+
+if TYPE_CHECKING:
+    from vaccel.blob import Blob
 
 MOST_PIXELS = 2**25
 """Of a model's input: as floats 400 MB."""
@@ -73,21 +75,23 @@ class Description:
 
 
 def describe(
-    model_path: Path | None,
+    model: str,
+    files: Sequence[Blob],
     metadata: Mapping[str, str],
     inputs: Sequence[tuple[str, Sequence[Any], Any]],
     outputs: Sequence[tuple[str, Sequence[Any], Any]],
-    explicit: Mapping[str, Any] | None = None,
 ) -> Description:
-    """The description of a model whose inputs and outputs are (name, shape, dtype).
+    """The description of `model` among `files`, whose inputs and outputs are (name, shape, dtype).
 
-    Each key comes from the first that has it: `explicit`; the sidecar MODEL.vaccel.json; the
-    model's own `metadata`; preprocessor_config.json and config.json in its folder, as Hugging Face
-    writes them; labels.txt there. What none has, the shapes must tell. InvalidArgument: a source
-    holds something else than its key may; sources contradict the shapes; something stays open, and
-    the error names the key that would settle it.
+    Each key comes from the first that has it: what the program gave; the sidecar MODEL.vaccel.json;
+    the model's own `metadata`; preprocessor_config.json and config.json in its folder, as Hugging
+    Face writes them; labels.txt there. What none has, the shapes must tell. InvalidArgument: a
+    source holds something else than its key may; sources contradict the shapes; something stays
+    open, and the error names the key that would settle it.
     """
-    facts = _gather(model_path, metadata, explicit)
+    facts: dict[str, Fact] = {}
+    for source, origin in sources.in_order(model, files, metadata):
+        keys.take(facts, source, origin)
     if len(inputs) != 1:
         found = ", ".join(name for name, _, _ in inputs) or "none"
         raise InvalidArgument(f"model: expected one input, for the picture, found {found}")
@@ -116,27 +120,6 @@ def describe(
     )
     made = [Output(name, _extents(shape), np.dtype(dtype)) for name, shape, dtype in outputs]
     return replace(description, output_format=settle(description, made))
-
-
-def _gather(
-    path: Path | None, metadata: Mapping[str, str], explicit: Mapping[str, Any] | None
-) -> dict[str, Fact]:
-    facts: dict[str, Fact] = {}
-    keys.take(facts, sources.known_only(explicit or {}, "arguments"), "arguments")
-    if path is not None:
-        keys.take(facts, sources.sidecar(path), path.stem + sources.SIDECAR)
-    keys.take(facts, sources.metadata(metadata), sources.METADATA)
-    if path is not None:
-        readers = (
-            ("preprocessor_config.json", sources.preprocessor),
-            ("config.json", sources.config),
-        )
-        for name, read in readers:
-            config = sources.read_json(path.with_name(name))
-            if config is not None:
-                keys.take(facts, read(config, name), name)
-        keys.take(facts, sources.labels(path.with_name("labels.txt")), "labels.txt")
-    return facts
 
 
 def _getter(facts: Mapping[str, Fact]) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,8 +20,10 @@ from vaccel.inference.layouts import Output
 from vaccel.inference.loaded import import_engine
 from vaccel.inference.pictures import decode
 from vaccel.inference.preprocess import prepare
+from vaccel.sources import described
 
 if TYPE_CHECKING:
+    from vaccel.blob import Blob
     from vaccel.resource import Resource
 
 SUFFIXES = (".onnx",)
@@ -79,14 +81,13 @@ def open_resource(resource: Resource) -> ImageModel | Unfit:
     """The model of a resource. What does not fit today will not tomorrow, so that is kept too."""
     try:
         blob = inputs.model_file(resource, SUFFIXES)
-        blobs = resource.blobs()
-        # Files, for what lies beside a model: weights, a description, labels. Without one, weights
-        # in other files would be looked for in this process's current folder.
-        alone = len(blobs) == 1 and not resource.paths
+        # A file where there are several, for weights beside the model. Without one, they would be
+        # looked for in this process's current folder.
+        alone = len(resource.blobs()) == 1 and not resource.paths
         content = bytes(blob.data) if alone else b""  # onnxruntime takes nothing else from memory
-        if alone and b"location" not in content:
-            return _model(content)
-        return _model(resource.files()[[one.name for one in blobs].index(blob.name)])
+        if not alone or b"location" in content:
+            return _model(onnx_models.file_of(resource, blob), blob.name, resource.whole())
+        return _model(content, blob.name, resource.whole())
     except FFIError as exc:
         return Unfit(exc.message)
 
@@ -110,12 +111,16 @@ class Shipped:
                 if found is None:
                     file = resources.files("vaccel") / "data" / "models" / f"{task}.onnx"
                     with resources.as_file(file) as path:
-                        found = self._models[task] = _model(path)
+                        found = _model(path, path.name, described.beside([(path.name, path)]))
+                    self._models[task] = found
         return found
 
 
-def _model(source: Path | bytes) -> ImageModel:
-    """From a file, or from its content. InvalidArgument: not a model, or not one for pictures."""
+def _model(source: Path | bytes, name: str, files: Sequence[Blob]) -> ImageModel:
+    """From a file, or from its content; `name` is its name among `files`, which describe it.
+
+    InvalidArgument: not a model, or not one for pictures.
+    """
     ort = import_engine(onnx_models.ENGINE, "onnx")
     options = onnx_models.options(ort)
     path = source if isinstance(source, Path) else None
@@ -133,7 +138,7 @@ def _model(source: Path | bytes) -> ImageModel:
         raise InvalidArgument(f"expected a model with one input, for the picture, found {names}")
     made = [_signature(one) for one in engine.get_outputs()]
     metadata: Mapping[str, str] = engine.get_modelmeta().custom_metadata_map
-    return ImageModel(engine, describe(path, metadata, given, made))
+    return ImageModel(engine, describe(name, files, metadata, given, made))
 
 
 def _signature(one: Any) -> tuple[str, tuple[int | None, ...], Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vaccel.error import FFIError, InvalidArgument, ResourceExhausted
+from vaccel.sources import described
 
 if TYPE_CHECKING:
     from vaccel.blob import Blob
@@ -94,7 +95,7 @@ class Signature:
 
 def model_file(resource: Resource, suffixes: tuple[str, ...]) -> Blob:
     """The only file of `resource`, or the only one with one of `suffixes`."""
-    blobs = resource.blobs()
+    blobs = [blob for blob in resource.blobs() if not blob.name.endswith(described.ENDING)]
     models = [blob for blob in blobs if blob.name.lower().endswith(suffixes)]
     found = blobs if len(blobs) == 1 else models
     if len(found) != 1:

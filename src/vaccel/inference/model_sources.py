@@ -8,14 +8,17 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from vaccel.error import InvalidArgument
 from vaccel.inference import model_keys as keys
+from vaccel.sources import described
 
-SIDECAR = ".vaccel.json"
+if TYPE_CHECKING:
+    from vaccel.blob import Blob
+
+GIVEN = "description"
 METADATA = "the model's metadata"
 LARGEST = 2**23
 """Bytes of a file, or of an entry of metadata: the names of 100 000 classes fit."""
@@ -51,45 +54,60 @@ _FORMATS = {
 }
 """The layout of the outputs by Hugging Face's model_type, where shapes do not tell."""
 
+_Reader = Callable[[memoryview, str], Mapping[str, Any]]
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None if there is no file. InvalidArgument: it is no JSON object."""
-    content = _read(path)
-    if content is None:
-        return None
+
+def in_order(
+    model: str, files: Sequence[Blob], entries: Mapping[str, str]
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """What each source says of `model`, one of `files`, and the source's name; the first counts.
+
+    `entries` are the model's own metadata. InvalidArgument: a source is not what it should be.
+    """
+    contents = {blob.name: blob.data for blob in files}
+    folder = model.removesuffix(model.rpartition("/")[2])
+
+    def read(name: str, reader: _Reader) -> tuple[Mapping[str, Any], str]:
+        origin = GIVEN if name == described.GIVEN else name.removeprefix(folder)
+        content = contents.get(name)
+        return ({} if content is None else reader(content, origin)), origin
+
+    yield read(described.GIVEN, _ours)
+    yield read(described.sidecar(model), _ours)
+    yield metadata(entries), METADATA
+    yield read(folder + described.PREPROCESSOR, preprocessor)
+    yield read(folder + described.CONFIG, config)
+    yield read(folder + described.LABELS, labels)
+
+
+def _ours(content: memoryview, origin: str) -> Mapping[str, Any]:
+    """A description by our keys, all of which must be known."""
+    return known_only(read_json(content, origin), origin)
+
+
+def read_json(content: memoryview, name: str) -> dict[str, Any]:
+    """The object in a file. InvalidArgument: it is no JSON object."""
+    text = _text(content, name)
     try:
-        value = json.loads(content, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as exc:
-        raise InvalidArgument(f"{path.name}: expected JSON, found {exc}") from None
+        raise InvalidArgument(f"{name}: expected JSON, found {exc}") from None
     if not isinstance(value, dict):
-        raise InvalidArgument(f"{path.name}: expected a JSON object, found {type(value).__name__}")
+        raise InvalidArgument(f"{name}: expected a JSON object, found {type(value).__name__}")
     return value
 
 
-def _read(path: Path) -> str | None:
+def _text(content: memoryview, name: str) -> str:
+    if content.nbytes > LARGEST:
+        raise InvalidArgument(f"{name}: expected at most {LARGEST} bytes")
     try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except (OSError, ValueError) as exc:
-        raise InvalidArgument(f"{path.name}: cannot be read: {exc}") from None
-    if len(content) > LARGEST:
-        raise InvalidArgument(f"{path.name}: expected at most {LARGEST} bytes")
-    try:
-        return content.decode("utf-8-sig")
+        return str(content, "utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise InvalidArgument(f"{path.name}: expected UTF-8: {exc}") from None
+        raise InvalidArgument(f"{name}: expected UTF-8: {exc}") from None
 
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name}, which is no number of JSON")
-
-
-def sidecar(path: Path) -> Mapping[str, Any]:
-    """The file MODEL.vaccel.json beside MODEL.onnx; its keys are ours, so all must be known."""
-    beside = path.with_name(path.stem + SIDECAR)
-    return known_only(read_json(beside) or {}, beside.name)
 
 
 def known_only(source: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
@@ -151,13 +169,13 @@ def _ultralytics(entries: Mapping[str, str], found: dict[str, Any]) -> dict[str,
     return usual
 
 
-def preprocessor(config: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
+def preprocessor(content: memoryview, origin: str) -> Mapping[str, Any]:
     """Hugging Face's preprocessor_config.json, with the defaults that it leaves unsaid."""
+    config = {k: v for k, v in read_json(content, origin).items() if v is not None}
 
     def on(key: str, default: bool) -> bool:
         return bool(keys.checked(keys.flag, origin, key, config.get(key, default)))
 
-    config = {key: value for key, value in config.items() if value is not None}
     copied = ("do_resize", "size", "resample", "image_mean", "image_std")
     found = {key: config[key] for key in copied if key in config}
     factor = config.get("rescale_factor", 1 / 255)
@@ -205,8 +223,9 @@ def _mean_pixel(found: Mapping[str, Any], origin: str) -> float:
     return float(min(max(round(sum(mean) / 3 / factor), 0), 255))
 
 
-def config(config: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
+def config(content: memoryview, origin: str) -> Mapping[str, Any]:
     """Hugging Face's config.json: names, task and layout of the outputs."""
+    config = read_json(content, origin)
     found: dict[str, Any] = {}
     architectures = config.get("architectures")
     if isinstance(architectures, list):
@@ -223,9 +242,7 @@ def config(config: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     return found
 
 
-def labels(path: Path) -> Mapping[str, Any]:
+def labels(content: memoryview, name: str) -> Mapping[str, Any]:
     """labels.txt: a name on each line."""
-    content = _read(path)
-    if content is None or not content.strip():
-        return {}
-    return {"names": [line.strip() for line in content.rstrip().splitlines()]}
+    text = _text(content, name)
+    return {"names": [line.strip() for line in text.rstrip().splitlines()]} if text.strip() else {}

@@ -32,7 +32,7 @@ def register(
     )
     contents = Contents()
     if not known:
-        blobs = resource.blobs()
+        blobs = resource.whole()
         size = sum(blob.data.nbytes for blob in blobs)
         if size > SMALL and link.features & UPLOADS:
             with contextlib.ExitStack() as opened:
@@ -62,15 +62,19 @@ def register(
 
 
 def sync(link: Link, session: int, resource: Resource, there: int, timeout: float | None) -> None:
-    """Bring `resource` up to date with the agent's, whose id is `there`."""
-    if sum(blob.data.nbytes for blob in resource.blobs()) > SMALL and link.features & UPLOADS:
+    """Bring `resource` up to date with the agent's, whose id is `there`.
+
+    What `whole` has behind the content stays as it is: it belongs to the user.
+    """
+    blobs = resource.blobs()
+    if sum(blob.data.nbytes for blob in blobs) > SMALL and link.features & UPLOADS:
         with contextlib.ExitStack() as opened:
-            contents = [opened.enter_context(_content(blob)) for blob in resource.blobs()]
+            contents = [opened.enter_context(_content(blob)) for blob in blobs]
             fetch(link, (session, there), contents, resource.patch, timeout)
         return
     request = messages.SyncResourceRequest(resource_id=there)
     answer, views = link.call("SyncResource", request, timeout)
-    resource.update([codec.bulk(blob.data, views) for blob in answer.blobs])
+    resource.update([codec.bulk(blob.data, views) for blob in answer.blobs[: len(blobs)]])
 
 
 def _content(blob: Blob) -> contextlib.closing[Content]:
