@@ -87,6 +87,22 @@ def test_what_hugging_face_writes_goes_with_a_model(sessions: Sessions, tmp_path
     assert tags(sessions, Resource(path, MODEL)) == "lawn"
 
 
+def test_an_export_of_hugging_face_with_open_axes_is_used_as_it_is(
+    sessions: Sessions, tmp_path: Path
+):
+    path = written(
+        tmp_path,
+        preprocessor_config={"do_normalize": False, "size": {"height": 16, "width": 12}},
+        config={
+            "architectures": ["XForImageClassification"],
+            "id2label": {"0": "red", "1": "lawn", "2": "sea"},
+        },
+    )
+    axes = ("batch", "num_channels", "height", "width")
+    path.write_bytes(mean_colour(COLOURS, NONE, images=axes))
+    assert tags(sessions, Resource(path, MODEL)) == "lawn"
+
+
 def test_labels_go_with_a_model(sessions: Sessions, tmp_path: Path):
     path = written(tmp_path, sidecar=SAID, labels="x\ny\nz\n")
     assert tags(sessions, Resource(path, MODEL)) == "y"

@@ -236,6 +236,17 @@ def test_hugging_face_preprocessors_are_understood(
         assert getattr(description, key) == value, key
 
 
+def test_hugging_faces_open_axes_are_channels_first_unless_something_else_is_plain(tmp_path: Path):
+    path = beside(tmp_path, preprocessor=IMAGENET | {"size": 224})
+    assert of(path, inputs=OPEN, task="classify").layout == "NCHW"
+    assert of(path, {"layout": "NHWC"}, inputs=OPEN, task="classify").layout == "NHWC"
+    assert of(path, inputs=OPEN, task="classify", layout="NHWC").layout == "NHWC"
+    last = [("pixel_values", ["batch", "height", "width", 3], np.dtype(np.float32))]
+    assert of(path, inputs=last, task="classify").layout == "NHWC"
+    with pytest.raises(InvalidArgument, match="layout is not known"):
+        of(None, inputs=OPEN, size=224, **PLAIN)
+
+
 def test_an_open_input_gets_the_size_that_the_preprocessor_says(tmp_path: Path):
     path = beside(tmp_path, preprocessor=IMAGENET | {"size": {"shortest_edge": 480}})
     description = of(path, inputs=OPEN, task="depth", layout="NCHW")

@@ -143,8 +143,10 @@ def _layout(facts: Mapping[str, Fact], name: str, shape: tuple[int | None, ...])
     if len(shape) != 4 or shape[0] != 1 or 0 in shape:
         raise InvalidArgument(f"model: expected an input {wanted}, found {written}")
     fitting = {"NCHW": shape[1], "NHWC": shape[3]}
-    if "layout" in facts:
-        layout, origin = facts["layout"]
+    said = facts.get("layout")
+    assumed = said is not None and sources.assumed("layout", said.origin)
+    if said is not None and not assumed:
+        layout, origin = said
         if fitting[layout] not in (3, None):
             raise InvalidArgument(
                 f"{origin}: layout: expected one with 3 channels in {written}, found {layout}"
@@ -155,6 +157,8 @@ def _layout(facts: Mapping[str, Fact], name: str, shape: tuple[int | None, ...])
         return plain[0]
     if not plain and None not in fitting.values():
         raise InvalidArgument(f"model: expected an input {wanted}, found {written}")
+    if said is not None and fitting[said.value] in (3, None):
+        return str(said.value)
     raise unsettled("layout", f"the input is {written}", "NCHW")
 
 

@@ -54,6 +54,12 @@ _FORMATS = {
 }
 """The layout of the outputs by Hugging Face's model_type, where shapes do not tell."""
 
+
+def assumed(key: str, origin: str) -> bool:
+    """The source does not say `key` itself: what is plain otherwise counts before it."""
+    return (key, origin) == ("layout", described.PREPROCESSOR)
+
+
 _Reader = Callable[[memoryview, str], Mapping[str, Any]]
 
 
@@ -178,6 +184,7 @@ def preprocessor(content: memoryview, origin: str) -> Mapping[str, Any]:
 
     copied = ("do_resize", "size", "resample", "image_mean", "image_std")
     found = {key: config[key] for key in copied if key in config}
+    found["layout"] = "NCHW"  # of PyTorch, from which such models are exported: see `assumed`
     factor = config.get("rescale_factor", 1 / 255)
     found["rescale_factor"] = factor if on("do_rescale", True) else 1.0
     if not on("do_normalize", "image_mean" in found):
