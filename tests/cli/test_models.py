@@ -74,6 +74,25 @@ def test_a_model_takes_along_what_describes_it(where: str, form: str, folder: Pa
     assert "names.3: sun\n" in out
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_a_model_may_be_in_an_archive_with_what_describes_it(
+    kind: str, folder: Path, capsys: Output
+):
+    pytest.importorskip("onnxruntime", reason=ENGINE)
+    mine("detect", folder / "models")
+    archive = shutil.make_archive(str(folder / "packed"), kind, folder / "models")
+    assert "names.3: star\n" in run(capsys, "detect_boxes", DETECT, "--model", archive)
+
+
+def test_a_model_of_another_engine_is_not_passed_over(folder: Path, capsys: Output):
+    pytest.importorskip("onnxruntime", reason=ENGINE)
+    (folder / "yolo.pt").write_bytes(b"PK\x03\x04 and so on")
+    assert cli.main(["run", "detect", DETECT, "--model", "yolo.pt"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "--model: expected an .onnx file, found yolo.pt" in err
+
+
 @pytest.mark.subprocess
 @pytest.mark.parametrize("where", ["here", "agent"])
 def test_set_says_what_a_models_files_do_not(where: str, folder: Path, capsys: Output):

@@ -86,7 +86,11 @@ def test_help_shows_examples(capsys: Output, name: str):
         (["none.jpg"], 2, "classify: the following arguments are required: N"),
         (["none.jpg", "many"], 2, "classify: argument N: invalid int value: 'many'"),
         (["none.jpg", "0"], 2, "classify: N: expected a number from 1, found 0"),
-        ([__file__, "1", "none"], 1, "expected a file, a folder or a URL, found none at 'none'"),
+        (
+            [__file__, "1", "none"],
+            1,
+            "expected a file, a folder, an archive or a URL, found none at 'none'",
+        ),
     ],
 )
 def test_failures_are_one_line(capsys: Output, arguments: list[str], code: int, said: str):

@@ -325,6 +325,84 @@ def test_a_model_for_something_else_is_named(session: Session):
         session.detect_boxes(drawn("detect").pixels)
 
 
+@EVERY_TASK
+def test_the_advice_for_a_model_of_unknown_task_names_the_one_that_was_asked_for(
+    task: str, sessions: tuple[Session, Session], tmp_path: Path
+):
+    path = folder_with(tmp_path, task)
+    path.write_bytes(without_metadata(path))
+    said = json.loads(path.with_name("model.vaccel.json").read_text())
+    del said["task"]
+    path.with_name("model.vaccel.json").write_text(json.dumps(said))
+    for session in sessions:
+        registered(session, path)
+        with pytest.raises(InvalidArgument, match=f'task is not known: .*"task": "{task}"'):
+            getattr(session, FULL[task])(drawn(task).pixels)
+
+
+def without_metadata(path: Path) -> bytes:
+    made = pytest.importorskip("onnx").load(path)
+    del made.metadata_props[:]
+    return bytes(made.SerializeToString())
+
+
+def test_a_model_is_used_once_its_description_is_as_the_error_says(
+    session: Session, tmp_path: Path
+):
+    path = folder_with(tmp_path, "classify")
+    sidecar = path.with_name("model.vaccel.json")
+    content = sidecar.read_text()
+    sidecar.unlink()
+    registered(session, path)
+    image = drawn("classify").pixels
+    for _ in range(2):
+        with pytest.raises(InvalidArgument, match="rescale_factor is not known"):
+            session.classify(image)
+    sidecar.write_text(json.dumps(json.loads(content) | {"names": list("abcdef")}))
+    assert session.classify(image)[0] in "abcdef"
+
+
+def test_resources_for_other_engines_are_passed_over(sessions: tuple[Session, Session]):
+    torch_file, lite_file = b"PK\x03\x04 and so on", b"\x1c\0\0\0TFL3 and so on"
+    image = drawn("classify").pixels
+    for session in sessions:
+        usual = session.classify(image)[0]
+        for content, name in (
+            (torch_file, "l.pt"),
+            (lite_file, "l.tflite"),
+            (torch_file, "unnamed"),
+            (b"\x08\x01\x12\x00", "saved_model.pb"),
+        ):
+            model_of(session, content, name)
+        assert session.classify(image)[0] == usual
+        model_of(session, b"\x08\x08 nearly", "unnamed")
+        with pytest.raises(InvalidArgument, match=r"\(unnamed\): not a model"):
+            session.classify(image)
+
+
+def test_models_loaded_for_their_tensors_are_passed_over_unless_they_fit(
+    sessions: tuple[Session, Session], tmp_path: Path
+):
+    models = pytest.importorskip("tests.inference.models", reason="pip install onnx")
+    tensors = models.mean_colour(np.eye(3, dtype="f4"), np.zeros(3, "f4"))  # says no task
+    image = drawn("classify").pixels
+    mine = folder_with(tmp_path, "classify", names=list("abcdef"))
+    for session in sessions:
+        usual = session.classify(image)[0]
+        resource = model_of(session, tensors, "tensors.onnx")
+        with pytest.raises(InvalidArgument, match="task is not known"):
+            session.classify(image)
+        session.onnx_model_load(resource)
+        assert session.classify(image)[0] == usual
+        fitting = registered(session, mine)
+        session.onnx_model_load(fitting)
+        assert session.classify(image)[0] in "abcdef"
+        session.onnx_model_unload(resource)
+        fitting.close()
+        with pytest.raises(InvalidArgument, match="task is not known"):
+            session.classify(image)
+
+
 def test_a_cut_off_model_is_refused_here_and_there(sessions: tuple[Session, Session]):
     content = (MODELS / "detect.onnx").read_bytes()
     for session in sessions:

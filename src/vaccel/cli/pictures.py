@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +14,15 @@ from typing import Any
 from vaccel.blob import ResourceType
 from vaccel.cli import program
 from vaccel.error import InvalidArgument, NotFound
-from vaccel.inference.model_sources import known_only
 from vaccel.ops.catalog import BY_NAME
 from vaccel.ops.objects import Picture
 from vaccel.ops.spec import Operation
 from vaccel.resource import Resource
 from vaccel.session import Session
 from vaccel.sources.urls import is_url
+
+_ARCHIVE = re.compile(r"\.(zip|tgz|tar(\.(gz|bz2|xz))?)(?=$|[?#])", re.IGNORECASE)
+"""The end of a file's name, or of a URL's path: no ONNX model is one itself."""
 
 
 def add_options(parser: argparse.ArgumentParser, op: Operation | None = None) -> None:
@@ -29,8 +32,8 @@ def add_options(parser: argparse.ArgumentParser, op: Operation | None = None) ->
             "--model",
             metavar="PATH",
             help="the model for an image operation: an .onnx file, which may have its description "
-            "(MODEL.vaccel.json, config.json, labels.txt, …) beside it, a folder or a URL "
-            "(default: a small model that comes with vaccel and knows drawn shapes)",
+            "(MODEL.vaccel.json, config.json, labels.txt, …) beside it, a folder, an "
+            "archive or a URL (default: a small model of vaccel's own, which knows drawn shapes)",
         )
         parser.add_argument(
             "--set",
@@ -89,22 +92,37 @@ def description(settings: Sequence[str]) -> Mapping[str, Any]:
             found[key] = json.loads(value)
         except (ValueError, RecursionError):
             found[key] = value
+    from vaccel.inference.model_sources import known_only
+
     return known_only(found, "--set")
 
 
 def model_of(text: str, settings: Sequence[str] = ()) -> Resource:
-    """A MODEL resource from a URL, a folder or a file; `settings` are for `description`."""
+    """A MODEL resource from a file, a folder, an archive or a URL; `settings` are for
+    `description`."""
     said = description(settings)
     resource = _resource(text)
     return resource.describe(said) if said else resource
 
 
+def check_model(resource: Resource) -> None:
+    """InvalidArgument: no ONNX model. The one that comes with vaccel would answer in its place."""
+    from vaccel.inference.image_models import holds_model  # takes its time, and few calls need it
+
+    if not holds_model(resource):
+        names = ", ".join(blob.name for blob in resource.blobs()[:8])
+        raise InvalidArgument(f"--model: expected an .onnx file, found {names}")
+
+
 def _resource(text: str) -> Resource:
-    if is_url(text):
-        return Resource.from_url(text, ResourceType.MODEL)
-    if not Path(text).exists():
-        raise NotFound(f"model: expected a file, a folder or a URL, found none at {text!r}")
-    return Resource(text, ResourceType.MODEL)
+    if not is_url(text) and not Path(text).exists():
+        raise NotFound(
+            f"model: expected a file, a folder, an archive or a URL, found none at {text!r}"
+        )
+    if not Path(text).is_dir() and _ARCHIVE.search(text):
+        return Resource.from_archive(text, ResourceType.MODEL)
+    make = Resource.from_url if is_url(text) else Resource
+    return make(text, ResourceType.MODEL)
 
 
 def save(op: Operation, result: Any, session: Session, file: str) -> Path:

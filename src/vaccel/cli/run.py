@@ -72,8 +72,9 @@ def command(argv: list[str], prog: str) -> int:
         with Session(endpoint=args.endpoint) as session:
             with ExitStack() as stack:
                 if args.model is not None:
-                    model = pictures.model_of(args.model, args.set or ())
-                    stack.enter_context(model).register(session)
+                    model = stack.enter_context(pictures.model_of(args.model, args.set or ()))
+                    pictures.check_model(model)
+                    model.register(session)
                 result = _call(op, given, session)
             _print_or_save(op, result, output)
             if args.show is not None:

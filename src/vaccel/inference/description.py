@@ -11,7 +11,7 @@ import numpy as np
 from vaccel.error import InvalidArgument
 from vaccel.inference import model_keys as keys
 from vaccel.inference import model_sources as sources
-from vaccel.inference.layouts import THRESHOLDS, Output, settle, unsettled
+from vaccel.inference.layouts import THRESHOLDS, Output, Unsettled, settle
 from vaccel.inference.model_keys import Fact, Size
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def describe(
     layout = _layout(facts, name, shape)
     static = (shape[2], shape[3]) if layout == "NCHW" else (shape[1], shape[2])
     if "task" not in facts:
-        raise unsettled("task", f"it may be one of {', '.join(keys.TASKS)}", "classify")
+        raise Unsettled("task", f"it may be one of {', '.join(keys.TASKS)}", "classify")
     get = _getter(facts)
     task = get("task")
     description = Description(
@@ -159,7 +159,7 @@ def _layout(facts: Mapping[str, Fact], name: str, shape: tuple[int | None, ...])
         raise InvalidArgument(f"model: expected an input {wanted}, found {written}")
     if said is not None and fitting[said.value] in (3, None):
         return str(said.value)
-    raise unsettled("layout", f"the input is {written}", "NCHW")
+    raise Unsettled("layout", f"the input is {written}", "NCHW")
 
 
 def _dtype(facts: Mapping[str, Fact], dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -187,7 +187,7 @@ def _sizes(facts: Mapping[str, Fact], static: tuple[int | None, int | None]) -> 
         final, key = (size.exact or fixed or whole), "size"
         whole = final
     if final is None and resize:
-        raise unsettled("size", "the model takes any", {"height": 224, "width": 224})
+        raise Unsettled("size", "the model takes any", {"height": 224, "width": 224})
     if final is not None and any(
         one not in (None, two) for one, two in zip(static, final, strict=True)
     ):
@@ -219,14 +219,14 @@ def _scaling(facts: Mapping[str, Fact], dtype: np.dtype[Any]) -> dict[str, Any]:
     if factor is None and mean is None and std is None:
         # Integers other than bytes with a sign have room for pixels as they are.
         if dtype.kind == "f" or dtype == np.int8:
-            raise unsettled(
+            raise Unsettled(
                 "rescale_factor",
                 "pixels from 0 to 255 become numbers by rescale_factor, image_mean and image_std",
                 1 / 255,
             )
     elif factor is None:
         if max(*(mean or (0,)), *(std or (0,))) > 1:
-            raise unsettled(
+            raise Unsettled(
                 "rescale_factor", "image_mean and image_std look as if it were 1, not 1/255", 1
             )
         factor = 1 / 255

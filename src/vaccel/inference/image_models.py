@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,8 @@ from vaccel.error import FFIError, InvalidArgument
 from vaccel.inference import inputs, layouts, onnx_models
 from vaccel.inference.description import Description, describe
 from vaccel.inference.found import Found
-from vaccel.inference.layouts import Output
+from vaccel.inference.layouts import Output, Unsettled
+from vaccel.inference.layouts.formats import advice
 from vaccel.inference.loaded import import_engine
 from vaccel.inference.pictures import decode
 from vaccel.inference.preprocess import prepare
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from vaccel.resource import Resource
 
 SUFFIXES = (".onnx",)
+
+# The format's version, field 1, from 3 on (a TensorFlow SavedModel has 1 there); or ORT's mark.
+_BEGINNING = re.compile(rb"\x08[\x03-\x7f]|....ORTM", re.DOTALL)
 
 _SMALL = 2**20
 """Bytes of a model below which a second thread takes longer to wake up than it would save."""
@@ -72,13 +77,26 @@ class ImageModel:
 
 @dataclass(frozen=True)
 class Unfit:
-    """Why a resource is no model that an image operation could use."""
+    """Why a resource is no model that an image operation could use, as `reason` tells a caller."""
 
-    reason: str
+    reason: Callable[[str], str]
+    """Gets the operation's task."""
 
 
-def open_resource(resource: Resource) -> ImageModel | Unfit:
-    """The model of a resource. What does not fit today will not tomorrow, so that is kept too."""
+def holds_model(resource: Resource) -> bool:
+    """Whether a file of `resource` is an ONNX model: by its name, or, if that says nothing and it
+    is the only one, by its first bytes."""
+    blobs = resource.blobs()
+    if any(blob.name.lower().endswith(onnx_models.SUFFIXES) for blob in blobs):
+        return True
+    files = [blob for blob in blobs if not blob.name.endswith(described.ENDING)]
+    return len(files) == 1 and _BEGINNING.match(files[0].data[:8]) is not None
+
+
+def open_resource(resource: Resource) -> ImageModel | Unfit | None:
+    """The model of a resource, or what is wrong with it; None: it is for another engine."""
+    if not holds_model(resource):
+        return None
     try:
         blob = inputs.model_file(resource, SUFFIXES)
         # A file where there are several, for weights beside the model. Without one, they would be
@@ -88,8 +106,17 @@ def open_resource(resource: Resource) -> ImageModel | Unfit:
         if not alone or b"location" in content:
             return _model(onnx_models.file_of(resource, blob), blob.name, resource.whole())
         return _model(content, blob.name, resource.whole())
+    except Unsettled as exc:
+        if exc.key == "task":
+            return Unfit(functools.partial(advice, exc.key, exc.reason))
+        return _unfit(exc)
     except FFIError as exc:
-        return Unfit(exc.message)
+        return _unfit(exc)
+
+
+def _unfit(exc: FFIError) -> Unfit:
+    message = exc.message  # the error itself would keep alive what it has met on its way
+    return Unfit(lambda task: message)
 
 
 class Shipped:

@@ -98,6 +98,11 @@ class Loaded(Generic[M]):
             )
         return entry.model
 
+    def holds(self, session: Session, resource: Resource) -> bool:
+        """Whether `session` has loaded the model."""
+        entry = self._entries.get(resource)
+        return entry is not None and session in entry.sessions
+
     def unload(self, session: Session, resource: Resource) -> bool:
         """End the use of the model in `session`; False if it had not loaded it."""
         with self._changed:

@@ -1,8 +1,9 @@
 """onnx: ONNX models on onnxruntime, on the CPU: for pictures, and with tensors of any kind.
 
-An image operation uses the last MODEL resource registered with the session that is made for it. A
-session without MODEL resources gets the small models that come with vaccel: they know drawn shapes
-and stick figures.
+An image operation uses the last MODEL resource registered with the session that is made for it.
+Those for other engines do not count; nor do, unless they fit, models that the session has loaded
+for onnx_model_run. A session without any gets the small models that come with vaccel: they know
+drawn shapes and stick figures.
 
 The image that a result names is a DATA resource of the session with one PNG, drawn when somebody
 asks for it (`annotated_image`, or `blobs` of the resource). A session keeps its last 8.
@@ -21,7 +22,12 @@ from vaccel.error import FFIError, InvalidArgument, from_errno
 from vaccel.inference import onnx_models
 from vaccel.inference.annotations import Annotations
 from vaccel.inference.found import Found
-from vaccel.inference.image_models import ImageModel, Shipped, Unfit, open_resource
+from vaccel.inference.image_models import (
+    ImageModel,
+    Shipped,
+    Unfit,
+    open_resource,
+)
 from vaccel.inference.loaded import Loaded, ModelPlugin
 from vaccel.inference.onnx_models import OnnxModel
 from vaccel.inference.pictures import pillow
@@ -49,7 +55,9 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
             summary="pictures and tensors through ONNX models, on onnxruntime",
         )
         self.requires = [onnx_models.ENGINE, "PIL"]
-        self.image_models: Loaded[ImageModel | Unfit] = Loaded(open_resource, "an image operation")
+        self.image_models: Loaded[ImageModel | Unfit | None] = Loaded(
+            open_resource, "an image operation"
+        )
         self.shipped = Shipped()
         self.annotations = Annotations()
 
@@ -81,7 +89,9 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
             found = self.image_models.load(session, resource)
             if isinstance(found, ImageModel) and found.description.task == task:
                 return found
-            why = found.reason if isinstance(found, Unfit) else f"is for {found.description.task}"
+            if found is None or self.models.holds(session, resource):
+                continue  # it is another engine's, or onnx_model_run's
+            why = self._unfit(session, resource, found, task)
             names = ", ".join(blob.name for blob in resource.blobs())
             reasons.append(f"resource {resource.id} ({names}): {why}")
         if reasons:
@@ -90,6 +100,16 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
                 f"{'; '.join(reasons)}; without any, the model that comes with vaccel is used"
             )
         return self.shipped.get(task)
+
+    def _unfit(
+        self, session: Session, resource: Resource, found: ImageModel | Unfit, task: str
+    ) -> str:
+        """Why a resource is no model for `task`."""
+        if isinstance(found, ImageModel):
+            return f"is for {found.description.task}"
+        if resource.paths:  # its user may do what the error says, and the next call is to see that
+            self.image_models.unload(session, resource)
+        return found.reason(task)
 
     def unregister(self, session: Session, resource: Resource) -> None:
         super().unregister(session, resource)

@@ -12,10 +12,10 @@ from vaccel.inference.layouts.formats import (
     Array,
     Format,
     Output,
+    Unsettled,
     known_names,
     listed,
     threshold,
-    unsettled,
 )
 from vaccel.inference.results import Result
 
@@ -26,12 +26,12 @@ __all__ = [
     "FORMATS",
     "THRESHOLDS",
     "Output",
+    "Unsettled",
     "bind",
     "decode",
     "guess",
     "settle",
     "threshold",
-    "unsettled",
 ]
 
 FORMATS: dict[str, Format] = {
@@ -84,7 +84,7 @@ def guess(description: Description, outputs: Sequence[Output]) -> str:
             f"found {listed(outputs)}"
         )
     if len(best) > 1:
-        raise unsettled("output_format", f"{listed(outputs)} fit {' and '.join(best)}", best[0])
+        raise Unsettled("output_format", f"{listed(outputs)} fit {' and '.join(best)}", best[0])
     return best[0]
 
 

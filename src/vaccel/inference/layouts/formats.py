@@ -107,7 +107,7 @@ class Format:
                     f"found no output that could be its {role.name}: {listed(outputs)}"
                 )
             if len(found) > 1 or found[0].name in names:
-                raise unsettled(
+                raise Unsettled(
                     "outputs",
                     f"{listed(found)} could be the {role.name} of {self.key}",
                     {role.name: found[0].name},
@@ -127,12 +127,22 @@ def known_names(description: Description) -> str:
     return f"{count} names" if count else "any number of names"
 
 
-def unsettled(key: str, reason: str, example: Any) -> InvalidArgument:
-    """Nothing says what `key` is: the error, with a line for the sidecar that would."""
+class Unsettled(InvalidArgument):
+    """Nothing says what `key` is; `reason` says why it is asked for."""
+
+    def __init__(self, key: str, reason: str, example: Any) -> None:
+        super().__init__(advice(key, reason, example))
+        self.key = key
+        self.reason = reason
+
+
+def advice(key: str, reason: str, example: Any) -> str:
+    """What settles `key`, as a line for the model's sidecar."""
     line = json.dumps({key: example})[1:-1]
-    return InvalidArgument(
+    return (
         f"model: {key} is not known: {reason}; "
-        f"add it to the file MODEL.vaccel.json beside the model, for example {line}"
+        f"add it to the file MODEL.vaccel.json beside the model, or to the resource's description, "
+        f"for example {line} (docs/models.md)"
     )
 
 
@@ -184,5 +194,5 @@ THRESHOLDS = {"score": 0.25, "iou": 0.7, "keypoint": 0.3}
 def sized(size: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the model's input, for outputs that are parts of it."""
     if size is None:
-        raise unsettled("size", "the model takes any", {"height": 224, "width": 224})
+        raise Unsettled("size", "the model takes any", {"height": 224, "width": 224})
     return size
