@@ -188,6 +188,38 @@ def test_pil_images_come_in_as_they_look(mode: str):
     assert (through_kind(image) >= 254).all()
 
 
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_an_opened_picture_is_turned_as_its_file_is(orientation: int, format: str, loaded: bool):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(RGB), format, exif=exif)
+    image = Image.open(io.BytesIO(content))
+    if loaded:
+        image.load()
+    assert np.array_equal(through_kind(image), decoded(content))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I;16B", "I"])
+def test_an_opened_picture_has_the_pixels_of_its_file(mode: str):
+    if mode.startswith("I"):
+        grey = (X * 1600 + Y).astype(">u2" if mode.endswith("B") else "<u2")
+        image = Image.fromarray(grey.astype(np.int32) if mode == "I" else grey)
+        assert image.mode == mode
+    else:
+        image = Image.fromarray(RGB).convert(mode)
+    content = encoded(image, "TIFF")
+    assert np.array_equal(through_kind(Image.open(io.BytesIO(content))), decoded(content))
+    assert np.array_equal(through_kind(image), decoded(content))
+
+
+def test_pixels_of_more_than_sixteen_bits_are_refused():
+    for level in (-1, 65536):
+        with pytest.raises(InvalidArgument, match=f"8 or 16 bits a channel, found int32 .*{level}"):
+            Picture().check(Image.new("I", (2, 2), level), {})
+
+
 def test_a_palette_is_looked_up():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])

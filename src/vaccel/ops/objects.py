@@ -130,9 +130,9 @@ class Bytes(Kind):
 class Picture(Bytes):
     """A picture: encoded (bytes, or a 1-D uint8 array), or its pixels.
 
-    Pixels are a uint8 or uint16 array, height × width, or × 1, 3 (RGB) or 4 (RGBA), or a PIL image
-    as it lies in memory. They become an encoded picture, PNM or PNG, of 8 bits a channel: the upper
-    ones, as of 16-bit files.
+    Pixels are a uint8 or uint16 array, height × width, or × 1, 3 (RGB) or 4 (RGBA), or a PIL
+    image, which counts as its file would. They become an encoded picture, PNM or PNG, of 8 bits a
+    channel: the upper ones, as of 16-bit files.
     """
 
     def __str__(self) -> str:
@@ -141,8 +141,9 @@ class Picture(Bytes):
     def check(self, value: Any, dims: Dims) -> memoryview:
         if isinstance(value, bytes):
             return memoryview(value)
+        value = rasters.pixels(value)
         try:
-            array = as_array(_known_mode(value))
+            array = as_array(value)
         except InvalidArgument:
             found, fix = type(value).__name__, "read the file and pass its bytes"
             raise mismatch("bytes or an array", found, fix) from None
@@ -162,17 +163,6 @@ class Picture(Bytes):
             fix = "channels come last" if first else ""
             raise mismatch("pixels [height, width], or [height, width, 1, 3 or 4]", found, fix)
         return rasters.encoded(pixels if pixels.itemsize == 1 else (pixels >> 8).astype(np.uint8))
-
-
-def _known_mode(value: Any) -> Any:
-    """A PIL image whose array would not say what its numbers mean (palettes, CMYK), as RGB."""
-    mode, convert = getattr(value, "mode", None), getattr(value, "convert", None)
-    if not isinstance(mode, str) or not callable(convert):
-        return value
-    if mode[-1:] in ("A", "a") or "transparency" in getattr(value, "info", {}):
-        return value if mode == "RGBA" else convert("RGBA")
-    plain = mode in ("L", "RGB", "F") or mode.startswith("I")
-    return value if plain else convert("RGB")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,70 @@
-"""Pixels in files that any reader of pictures takes; written without a library of pictures."""
+"""Pixels in files that any reader of pictures takes; written without a library of pictures.
+
+PIL images are known by their methods.
+"""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vaccel.error import InvalidArgument
+
 Pixels = npt.NDArray[np.uint8]
+
+
+_ORIENTATION = 0x0112
+# EXIF orientation → the pixels as they are shown.
+_UPRIGHT: dict[int, Callable[[Any], Any]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+def pixels(value: Any) -> Any:
+    """A PIL image as an array of its pixels as they are shown; everything else as it is.
+
+    InvalidArgument: pixels of more than 16 bits.
+    """
+    mode, convert = getattr(value, "mode", None), getattr(value, "convert", None)
+    if not isinstance(mode, str) or not callable(convert):
+        return value
+    if mode.startswith("I"):
+        array = _sixteen_bits(np.asarray(value))
+    elif mode[-1:] in ("A", "a") or "transparency" in getattr(value, "info", {}):
+        array = np.asarray(convert("RGBA"))
+    else:  # of palettes and CMYK the array would not say what its numbers mean
+        array = np.asarray(value if mode in ("L", "RGB", "F") else convert("RGB"))
+    upright = _UPRIGHT.get(_orientation(value))
+    return array if upright is None else upright(array)
+
+
+def _sixteen_bits(grey: Any) -> Any:
+    """Pillow holds 16-bit grey in 16 or in 32 bits; wider pixels have no range that is known."""
+    if grey.size and not 0 <= grey.min() <= grey.max() <= 0xFFFF:
+        raise InvalidArgument(
+            f"expected 8 or 16 bits a channel, found {grey.dtype} pixels from {grey.min()} to "
+            f"{grey.max()}"
+        )
+    return grey.astype(np.uint16)
+
+
+def _orientation(image: Any) -> int:
+    """Asked once the image is loaded: readers of some formats turn it themselves then."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF is a tree of its own; a picture without one is shown as it lies
+        return 1
 
 
 def encoded(pixels: Pixels) -> memoryview:
