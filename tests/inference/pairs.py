@@ -6,7 +6,8 @@ import contextlib
 import gc
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import vaccel
 from vaccel import Config, Resource, ResourceType, Session
@@ -22,9 +23,16 @@ def pair(plugin: str) -> Iterator[tuple[Session, Session]]:
             yield here, there
 
 
-def model_of(session: Session, content: bytes, name: str = "model") -> Resource:
+def model_of(
+    session: Session,
+    content: bytes,
+    name: str = "model",
+    description: Mapping[str, Any] | None = None,
+) -> Resource:
     """A resource registered with `session`."""
     resource = Resource.from_buffer(content, ResourceType.MODEL, name=name)
+    if description is not None:
+        resource.describe(description)
     resource.register(session)
     return resource
 
