@@ -16,6 +16,8 @@ import pytest
 
 from vaccel import runtime
 from vaccel.cli import agent, examples, main, ops
+from vaccel.inference.layouts import FORMATS
+from vaccel.inference.model_keys import CHECKS
 from vaccel.ops import catalog
 from vaccel.ops.catalog import Operations
 from vaccel.ops.declare import operation_of
@@ -27,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+MODELS = (ROOT / "docs" / "models.md").read_text()
 
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "vaccel": main.main,
@@ -50,16 +53,21 @@ def recipe(start: str) -> str:
 
 @pytest.mark.subprocess
 def test_the_readmes_example_prints_what_it_says():
-    (example,) = blocks(README, "python")
+    prints_what_it_says(README, "cpu")
+
+
+def prints_what_it_says(document: str, plugins: str) -> None:
+    (example,) = blocks(document, "python")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example],
-        env={**os.environ, "VACCEL_PLUGINS": "cpu"},
+        cwd=ROOT,
+        env={**os.environ, "VACCEL_PLUGINS": plugins},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.stderr) == (blocks(README, "text")[0], "")
+    assert (done.stdout, done.stderr) == (blocks(document, "text")[0], "")
 
 
 class _Parsed(BaseException):
@@ -123,6 +131,24 @@ def test_the_readme_lists_every_plugins_operations():
 def test_the_table_of_operations_is_the_generated_one():
     found = (ROOT / "docs" / "operations.md").read_text()
     assert found == ops.markdown() + "\n", "run: vaccel ops --markdown > docs/operations.md"
+
+
+@pytest.mark.subprocess
+def test_the_example_of_models_prints_what_it_says():
+    pytest.importorskip("onnxruntime", reason="pip install 'vaccel[onnx]'")
+    pytest.importorskip("PIL", reason="pip install 'vaccel[onnx]'")
+    prints_what_it_says(MODELS, "onnx")
+
+
+def test_every_key_of_a_description_and_every_layout_is_explained():
+    keys = MODELS.partition("| Key |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", keys, re.MULTILINE) == list(CHECKS)
+    rows = [
+        f"| {row.task} | `{row.key}` | {row.shapes} | {'yes' if row.guessed else 'no'} |"
+        for row in FORMATS.values()
+    ]
+    table = MODELS.partition("| Recognised |")[2].partition("\n\n")[0]
+    assert table.splitlines()[2:] == rows
 
 
 def test_the_design_gives_every_module_a_layer():

@@ -330,7 +330,7 @@ class Operations:
         tuple[npt.NDArray[np.float32], list[str]],
         Outputs(scores=Found(F32, ("n",)), names=Texts()),
     ]:
-        """Probabilities of all classes, in the model's order, and the classes' names."""
+        """Probabilities (0 to 1) of all classes, in the model's order, and the classes' names."""
         raise NotImplementedError
 
     @operation(EXTENSIONS + 1, "image detection boxes")
@@ -345,8 +345,8 @@ class Operations:
             names=Texts(),
         ),
     ]:
-        """What was found, best first: boxes (left, top, right, bottom), scores from 0 to 1,
-        classes as indices of `names`."""
+        """What was found, best first: boxes (left, top, right, bottom) in pixels of the picture as
+        it is shown, from its top left corner; scores from 0 to 1; classes as indices of `names`."""
         raise NotImplementedError
 
     @operation(EXTENSIONS + 2, "image segmentation mask")
@@ -356,7 +356,8 @@ class Operations:
         tuple[npt.NDArray[np.uint8], list[str]],
         Outputs(mask=Found(U8, ("height", "width")), names=Texts()),
     ]:
-        """The class of each pixel, as an index of `names`."""
+        """The class of each pixel of the picture as it is shown, as an index of `names`; rows from
+        the top."""
         raise NotImplementedError
 
     @operation(EXTENSIONS + 3, "image pose keypoints")
@@ -366,14 +367,16 @@ class Operations:
         tuple[npt.NDArray[np.float32], list[str]],
         Outputs(keypoints=Found(F32, ("people", "points", "3")), names=Texts()),
     ]:
-        """Keypoints (x, y, score from 0 to 1) of each person, and a name for each point."""
+        """Keypoints of each person: x and y in pixels of the picture as it is shown, from its top
+        left corner, and a score from 0 to 1; and a name for each point."""
         raise NotImplementedError
 
     @operation(EXTENSIONS + 4, "image depth map")
     def depth_map(
         self, image: Picture
     ) -> Annotated[npt.NDArray[np.float32], Outputs(depth=Found(F32, ("height", "width")))]:
-        """Relative inverse depth of each pixel: larger is nearer."""
+        """Relative inverse depth of each pixel of the picture as it is shown: larger is nearer, no
+        unit; of models of metric depth, 1/m."""
         raise NotImplementedError
 
     @operation(EXTENSIONS + 5, "annotated image")
