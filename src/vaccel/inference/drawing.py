@@ -53,7 +53,8 @@ def boxed(
 
 
 def masked(picture: Image, mask: Array, names: Sequence[str]) -> Image:
-    """The classes of pixels as translucent colours, with a legend of those that occur."""
+    """The classes of pixels as translucent colours within an outline of the pure one, which is also
+    that of the legend; it has the classes that occur."""
     table = np.array([color(i) for i in range(256)], np.uint8)
     found = np.unique(mask).tolist()
     clear = [i for i, name in enumerate(names) if name.lower() in _BACKGROUND]
@@ -61,9 +62,21 @@ def masked(picture: Image, mask: Array, names: Sequence[str]) -> Image:
     strength[clear] = 0
     Image = pillow()
     colored = Image.fromarray(table[mask])
-    blended = Image.composite(colored, picture, Image.fromarray(strength[mask]))
+    shares = strength[mask]
+    shares[_edges(mask, max(1, max(picture.size) // 250)) & (shares > 0)] = 255
+    blended = Image.composite(colored, picture, Image.fromarray(shares))
     legend = [(color(i), names[i]) for i in found if i not in clear]
     return _Canvas(blended).with_legend(legend)
+
+
+def _edges(mask: Array, width: int) -> Array:
+    """Where another class is at most `width` pixels away, along a row or a column."""
+    edges = np.zeros(mask.shape, bool)
+    for one, other in ((edges, mask), (edges.T, mask.T)):
+        differs = other[width:] != other[:-width]
+        one[width:] |= differs
+        one[:-width] |= differs
+    return edges
 
 
 def skeletons(
@@ -105,6 +118,7 @@ def color(number: int) -> Color:
     return round(255 * r), round(255 * g), round(255 * b)
 
 
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _SHORT = {"l": "left", "r": "right"}
 
 
@@ -147,14 +161,15 @@ class _Canvas:
 
     def line(self, one: Sequence[float], other: Sequence[float], color: Color) -> None:
         ends = [tuple(c * self._zoom for c in point) for point in (one, other)]
-        # A dark edge keeps the line apart from a ground of its colour.
-        self._draw.line(ends, fill=(0, 0, 0), width=self._line + 2)
-        self._draw.line(ends, fill=color, width=self._line)
+        # A light and a dark edge keep the line apart from any ground.
+        for tone, more in ((_BLACK, 6), (_WHITE, 4), (color, 0)):
+            self._draw.line(ends, fill=tone, width=self._line + more)
 
     def dot(self, point: Sequence[float], color: Color) -> None:
         x, y = (c * self._zoom for c in point)
-        r = 1.5 * self._line
-        self._draw.ellipse((x - r, y - r, x + r, y + r), fill=color, outline=(0, 0, 0))
+        for tone, more in ((_BLACK, 3), (_WHITE, 2), (color, 0)):
+            r = 1.5 * self._line + more
+            self._draw.ellipse((x - r, y - r, x + r, y + r), fill=tone)
 
     def with_legend(self, entries: Sequence[tuple[Color | None, str]]) -> Image:
         """The image above a white strip with the entries, in lines of the image's width."""
