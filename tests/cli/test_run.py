@@ -17,7 +17,6 @@ from vaccel.cli import main as cli
 from vaccel.cli import values
 from vaccel.config import Config
 from vaccel.ops.args import ArgType
-from vaccel.ops.catalog import BY_NAME
 from vaccel.ops.numbers import F32, Array
 from vaccel.ops.objects import Args
 
@@ -32,8 +31,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save("input.npy", np.ones((1, 3), "f4"))
     Path("picture.jpg").write_bytes((DATA / "examples" / "detect.jpg").read_bytes())
     Path("model.bin").write_bytes(b"a model")
-    for name in ("libwork.so", "model.onnx", "model.pb", "model.pt", "model.tflite"):
-        Path(name).write_bytes(b"a model")
     return tmp_path
 
 
@@ -217,6 +214,14 @@ def test_arguments_have_a_type_and_a_value(text: str, type: ArgType, value: obje
         ("run exec a b arg_read=5", 2, "exec: arg_read: expected TYPE:VALUE or TYPE*COUNT"),
         ("run exec a b arg_read=uint8:300", 2, "exec: arg_read:"),
         ("run torch_model_run model.bin 1,2", 2, "torch_model_run: in_tensors: expected a .npy"),
+        ("run opencv rezise", 2, "opencv: expected a function of resize, cvtColor, "),
+        ("run opencv resize a.npy 2", 2, "opencv resize: height: expected a number from 1 to"),
+        ("run opencv resize a.npy 0 2", 1, "opencv resize: image: expected a readable file"),
+        ("run opencv resize input.npy 0 2", 2, "opencv resize: width: expected a number from 1"),
+        ("run opencv resize input.npy 2 2 size=3", 2, "opencv resize: expected image, width, he"),
+        ("run opencv resize model.bin 2 2", 2, "opencv resize: image: model.bin: expected "),
+        ("run opencv", 2, "opencv: function: expected a whole number"),
+        ("run fpga_vadd 1 2 -o out.png", 2, "out.png: expected uint8 of shape (height, width)"),
         ("run fpga_vadd 1 2 -o out.txt", 2, "-o: expected FILE.npy or FILE.csv"),
         ("run fpga_vadd 1 2 -o none/out.npy", 1, "none/out.npy: No such file"),
         ("run noop -o out.npy", 2, "noop: -o: expected a result with arrays"),
@@ -246,17 +251,3 @@ def test_an_endpoint_that_refuses_is_named(capsys: Output):
     code, text = failure(capsys, f"run noop --endpoint {endpoint}")
     assert code == 1
     assert f"cannot connect to {endpoint}: nothing listens there" in text
-
-
-# -- help --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", BY_NAME)
-def test_every_operation_explains_itself_and_its_example_works(capsys: Output, name: str):
-    text = vaccel(capsys, f"run {name} --help")
-    op = BY_NAME[name]
-    assert op.doc.split("\n")[0] in text
-    for value in [*op.inputs, *op.outputs]:
-        assert value in text
-    (line,) = [line for line in text.splitlines() if line.startswith("  vaccel run ")]
-    vaccel(capsys, line.removeprefix("  vaccel ") + " --plugins noop")

@@ -12,9 +12,9 @@ import pytest
 from tests.inference.pairs import at_once, pair
 from vaccel import Arg, ArgType, Session
 from vaccel.error import FFIError, InvalidArgument
-from vaccel.inference import opencv_calls
-from vaccel.inference.functions import REQUIRED
-from vaccel.inference.opencv_calls import BY_NAME, FUNCTIONS, call
+from vaccel.ops import opencv as cv
+from vaccel.ops.opencv import BY_NAME, FUNCTIONS
+from vaccel.ops.parameters import REQUIRED
 from vaccel.plugins.opencv import _refused
 
 cv2: Any = pytest.importorskip("cv2", reason="the extra vaccel[opencv] is not installed")
@@ -120,20 +120,20 @@ CASES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], Callable[[], Any]]]
 def test_results_are_those_of_opencv(case: str, sessions: Sessions) -> None:
     function, args, kwargs, expected = CASES[case]
     for session in sessions:
-        assert same(call(session, function, *args, **kwargs), expected())
+        assert same(session.opencv(function, *args, **kwargs), expected())
 
 
 def test_every_function_has_a_case() -> None:
     assert {"cvtColor", *(case[0] for case in CASES.values())} == set(BY_NAME)
 
 
-@pytest.mark.parametrize("code", opencv_calls.COLORS)
+@pytest.mark.parametrize("code", cv.COLORS)
 def test_every_conversion_of_colours(code: str, sessions: Sessions) -> None:
-    before = opencv_calls._CHANNELS[opencv_calls.COLORS[code]][0]
+    before = cv._CHANNELS[cv.COLORS[code]][0]
     image = {1: GREY, 3: COLOR, 4: ALPHA}[before]
     for session in sessions:
         expected = cv2.cvtColor(image, getattr(cv2, f"COLOR_{code}"))
-        assert same(call(session, "cvtColor", image, code), expected)
+        assert same(session.opencv("cvtColor", image, code), expected)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
@@ -153,7 +153,7 @@ def test_every_element_type(function: str, dtype: str, sessions: Sessions) -> No
         "threshold": lambda: cv2.threshold(image, 100, 255, cv2.THRESH_BINARY),
     }
     for session in sessions:
-        assert same(call(session, function, image, *args[function]), expected[function]())
+        assert same(session.opencv(function, image, *args[function]), expected[function]())
 
 
 @pytest.mark.parametrize(
@@ -170,15 +170,15 @@ def test_every_element_type(function: str, dtype: str, sessions: Sessions) -> No
 def test_images_in_any_memory(form: Callable[[Any], Any], sessions: Sessions) -> None:
     image = COLOR.astype(np.uint16)
     for session in sessions:
-        found = call(session, "resize", form(image), 30, 20)
+        found = session.opencv("resize", form(image), 30, 20)
         assert same(found, cv2.resize(image, (30, 20)))
 
 
 def test_one_channel_may_be_a_dimension_of_its_own(sessions: Sessions) -> None:
     column = GREY[:, :, np.newaxis]
     for session in sessions:
-        assert call(session, "resize", column, 20, 10).shape == (10, 20, 1)
-        found = call(session, "cvtColor", column, "GRAY2BGR")
+        assert session.opencv("resize", column, 20, 10).shape == (10, 20, 1)
+        found = session.opencv("cvtColor", column, "GRAY2BGR")
         assert same(found, cv2.cvtColor(GREY, cv2.COLOR_GRAY2BGR))
 
 
@@ -192,7 +192,7 @@ def test_results_are_computed_where_they_go(sessions: Sessions) -> None:
 def test_arguments_stay_as_they_are(sessions: Sessions) -> None:
     for session in sessions:
         image = COLOR.copy()
-        call(session, "GaussianBlur", image, 3, 3)
+        session.opencv("GaussianBlur", image, 3, 3)
         assert same(image, COLOR)
 
 
@@ -202,7 +202,7 @@ def test_threads_call_at_once(sessions: Sessions) -> None:
 
         def work(i: int, session: Session = session) -> None:
             for _ in range(10):
-                assert same(call(session, "resize", COLOR, 10 + i, 10 + i), expected[10 + i])
+                assert same(session.opencv("resize", COLOR, 10 + i, 10 + i), expected[10 + i])
 
         at_once(work)
 
@@ -223,11 +223,11 @@ def test_codes_names_and_defaults_are_in_order() -> None:
 @pytest.mark.parametrize(
     ("table", "prefix"),
     [
-        (opencv_calls.INTERPOLATIONS, "INTER_"),
-        (opencv_calls.BORDERS, "BORDER_"),
-        (opencv_calls.THRESHOLDS, "THRESH_"),
-        (opencv_calls.MATCHES, "TM_"),
-        ({k: v for k, v in opencv_calls.AUTOMATIC.items() if v}, "THRESH_"),
+        (cv.INTERPOLATIONS, "INTER_"),
+        (cv.BORDERS, "BORDER_"),
+        (cv.THRESHOLDS, "THRESH_"),
+        (cv.MATCHES, "TM_"),
+        ({k: v for k, v in cv.AUTOMATIC.items() if v}, "THRESH_"),
     ],
 )
 def test_numbers_are_those_of_opencv(table: dict[str, int], prefix: str) -> None:
@@ -274,7 +274,7 @@ def test_errors_name_function_argument_and_both_sides(fault: str, sessions: Sess
     told = set()
     for session in sessions:
         with pytest.raises(InvalidArgument, match=f"^opencv.*{message}") as caught:
-            call(session, *args)
+            session.opencv(*args)
         told.add(caught.value.message)
     assert len(told) == 1
 

@@ -53,10 +53,11 @@ def recipe(start: str) -> str:
 
 @pytest.mark.subprocess
 def test_the_readmes_example_prints_what_it_says():
-    prints_what_it_says(README, "cpu")
+    assert output(README, "cpu") == (blocks(README, "text")[0], "")
 
 
-def prints_what_it_says(document: str, plugins: str) -> None:
+def output(document: str, plugins: str) -> tuple[str, str]:
+    """What the example of a document prints."""
     (example,) = blocks(document, "python")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example],
@@ -67,7 +68,7 @@ def prints_what_it_says(document: str, plugins: str) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.stderr) == (blocks(document, "text")[0], "")
+    return done.stdout, done.stderr
 
 
 class _Parsed(BaseException):
@@ -137,7 +138,7 @@ def test_the_table_of_operations_is_the_generated_one():
 def test_the_example_of_models_prints_what_it_says():
     pytest.importorskip("onnxruntime", reason="pip install 'vaccel[onnx]'")
     pytest.importorskip("PIL", reason="pip install 'vaccel[onnx]'")
-    prints_what_it_says(MODELS, "onnx")
+    assert output(MODELS, "onnx") == (blocks(MODELS, "text")[0], "")
 
 
 def test_every_key_of_a_description_and_every_layout_is_explained():
@@ -149,6 +150,18 @@ def test_every_key_of_a_description_and_every_layout_is_explained():
     ]
     table = MODELS.partition("| Recognised |")[2].partition("\n\n")[0]
     assert table.splitlines()[2:] == rows
+
+
+def test_the_functions_of_opencv_are_the_generated_ones():
+    found = (ROOT / "docs" / "opencv.md").read_text()
+    assert ops.functions_markdown("opencv") in found, "see: vaccel ops opencv --markdown"
+
+
+@pytest.mark.subprocess
+def test_the_example_of_opencv_prints_what_it_says():
+    pytest.importorskip("cv2", reason="pip install 'vaccel[opencv]'")
+    text = (ROOT / "docs" / "opencv.md").read_text()
+    assert output(text, "opencv") == (blocks(text, "text")[0], "")
 
 
 def test_the_design_gives_every_module_a_layer():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import inspect
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,15 +14,13 @@ import numpy as np
 
 from vaccel import runtime
 from vaccel.blob import ResourceType
-from vaccel.cli import pictures, program, values
+from vaccel.cli import called, pictures, program, run_help, values
+from vaccel.cli.called import Called
 from vaccel.config import Config
 from vaccel.error import FFIError, InvalidArgument, from_errno
 from vaccel.ops.catalog import BY_NAME
-from vaccel.ops.kinds import Kind
-from vaccel.ops.numbers import Array, Scalar
-from vaccel.ops.objects import Args, Bytes, Object, ResourceRef, Text
+from vaccel.ops.objects import ResourceRef
 from vaccel.ops.spec import Operation
-from vaccel.ops.tensors import Tensor
 from vaccel.resource import Resource
 from vaccel.session import Session
 from vaccel.sources.urls import is_url
@@ -42,6 +39,7 @@ examples:
   vaccel run detect picture.jpg --model yolo.onnx --show found.png
   vaccel run fpga_vadd a.npy b.npy --endpoint tcp://192.168.4.21:8192 -o c.npy
   vaccel run torch_model_run model.pt input.npy --plugins torch -o output.npy
+  vaccel run opencv resize picture.jpg 64 48 --plugins opencv -o small.png
   vaccel run sgemm --help
 
 `vaccel ops` lists the operations.
@@ -59,12 +57,15 @@ def command(argv: list[str], prog: str) -> int:
             return 0
         parser.error("which operation? `vaccel ops` lists them")
     op = _operation(parser, args.op)
+    what, texts = called.chosen(op, args.values)
     if args.help:
-        _op_parser(op, prog).print_help()
+        run_help.parser(what, prog).print_help()
         return 0
     output = _output(parser, args.output)
     pictures.check_options(parser, op, args)
-    given = arguments(op, args.values)
+    given = arguments(what, texts)
+    if what is not op:
+        given["function"] = what.name
     config = Config.from_env()
     plugins = args.plugins or ("rpc" if args.endpoint else config.plugins)
     runtime.bootstrap(dataclasses.replace(config, plugins=plugins))
@@ -76,7 +77,7 @@ def command(argv: list[str], prog: str) -> int:
                     pictures.check_model(model)
                     model.register(session)
                 result = _call(op, given, session)
-            _print_or_save(op, result, output)
+            _print_or_save(what, result, output)
             if args.show is not None:
                 print(pictures.save(op, result, session, args.show))
     finally:
@@ -111,9 +112,9 @@ def parsed(parser: program.Parser, argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def arguments(op: Operation, texts: list[str]) -> dict[str, Any]:
+def arguments(what: Called, texts: list[str]) -> dict[str, Any]:
     """Values by name, from texts in the operation's order or NAME=TEXT. Raises FFIError."""
-    return {name: _parse(op, name, mine) for name, mine in _assign(op, texts).items()}
+    return {name: _parse(what, name, mine) for name, mine in _assign(what, texts).items()}
 
 
 def _operation(parser: program.Parser, name: str) -> Operation:
@@ -124,62 +125,59 @@ def _operation(parser: program.Parser, name: str) -> Operation:
     return BY_NAME[name]
 
 
-def _assign(op: Operation, texts: list[str]) -> dict[str, list[str]]:
+def _assign(what: Called, texts: list[str]) -> dict[str, list[str]]:
     """Which texts belong to which input: by name, else in order; a list takes all that follow."""
     given: dict[str, list[str]] = {}
-    free = list(op.inputs)
+    title, free = called.title(what), list(what.inputs)
     for text in texts:
         name, equals, value = text.partition("=")
         if not (equals and name.isidentifier()):
-            while free and free[0] in given and not values.takes_many(op.inputs[free[0]]):
+            while free and free[0] in given and not values.takes_many(what.inputs[free[0]]):
                 free.pop(0)
             if not free:
-                raise InvalidArgument(f"{op.name}: expected {_names(op)}, found also {text!r}")
+                raise InvalidArgument(f"{title}: expected {_names(what)}, found also {text!r}")
             name, value = free[0], text
-        elif name not in op.inputs:
-            raise InvalidArgument(f"{op.name}: expected {_names(op)}, found {name!r}")
+        elif name not in what.inputs:
+            raise InvalidArgument(f"{title}: expected {_names(what)}, found {name!r}")
         given.setdefault(name, []).append(value)
-    missing = [name for name in op.inputs if name not in given and _required(op, name)]
+    missing = [name for name in what.inputs if name not in given and called.required(what, name)]
     if missing:
         raise InvalidArgument(
-            f"{op.name}: {missing[0]}: expected {values.form(op.inputs[missing[0]])}, "
-            f"found nothing; see `vaccel run {op.name} --help`"
+            f"{title}: {missing[0]}: expected {values.form(what.inputs[missing[0]])}, "
+            f"found nothing; see `vaccel run {title} --help`"
         )
     return given
 
 
-def _required(op: Operation, name: str) -> bool:
-    return op.signature.parameters[name].default is inspect.Parameter.empty
+def _names(what: Called) -> str:
+    return ", ".join(what.inputs) or "no values"
 
 
-def _names(op: Operation) -> str:
-    return ", ".join(op.inputs) or "no values"
-
-
-def _parse(op: Operation, name: str, texts: list[str]) -> Any:
+def _parse(what: Called, name: str, texts: list[str]) -> Any:
     try:
-        return values.parse(op.inputs[name], texts)
+        return values.parse(what.inputs[name], texts)
     except FFIError as exc:
-        raise from_errno(exc.code, f"{op.name}: {name}: {exc.message}") from None
+        raise from_errno(exc.code, f"{called.title(what)}: {name}: {exc.message}") from None
 
 
 # -- what came out -----------------------------------------------------------------------------
 
 
 def _output(parser: program.Parser, text: str | None) -> Path | None:
-    if text is not None and not text.endswith((".npy", ".csv")):
-        parser.error(f"-o: expected FILE.npy or FILE.csv, found {text!r}")
+    if text is not None and not text.endswith((".npy", ".csv", ".png")):
+        parser.error(f"-o: expected FILE.npy or FILE.csv, FILE.png for a picture, found {text!r}")
     return None if text is None else Path(text)
 
 
-def _print_or_save(op: Operation, result: Any, output: Path | None) -> None:
-    names = list(op.outputs) or [name for name in op.inputs if name == "arg_write"]
-    results = op.values(result) if op.outputs else [result] if result is not None else []
+def _print_or_save(what: Called, result: Any, output: Path | None) -> None:
+    names = list(what.outputs) or [name for name in what.inputs if name == "arg_write"]
+    results = what.values(result) if what.outputs else [result] if result is not None else []
     pieces = [p for name, one in zip(names, results, strict=False) for p in values.named(name, one)]
     if output is not None:
         arrays = [(name, v) for name, v in pieces if isinstance(v, np.ndarray)]
         if not arrays:
-            raise InvalidArgument(f"{op.name}: -o: expected a result with arrays, found none")
+            found = "expected a result with arrays, found none"
+            raise InvalidArgument(f"{called.title(what)}: -o: {found}")
         for name, array in arrays:
             several = f".{name}{output.suffix}"
             values.save(array, output if len(arrays) == 1 else output.with_suffix(several))
@@ -189,9 +187,6 @@ def _print_or_save(op: Operation, result: Any, output: Path | None) -> None:
         label = f"{name}:" if len(results) > 1 or len(pieces) > 1 else ""
         separator = "\n" if isinstance(value, np.ndarray) else " "
         print(f"{label}{separator}{text}" if label else text)
-
-
-# -- help --------------------------------------------------------------------------------------
 
 
 def _parser(prog: str) -> program.Parser:
@@ -204,84 +199,5 @@ def _parser(prog: str) -> program.Parser:
     )
     parser.add_argument("op", metavar="OP", nargs="?", help="the operation's name")
     parser.add_argument("values", metavar="VALUE", nargs="*", help="its values, see below")
-    _add_options(parser)
+    run_help.add_options(parser)
     return parser
-
-
-def _add_options(parser: program.Parser, op: Operation | None = None) -> None:
-    parser.add_argument("-h", "--help", action="store_true", help="also for each OP")
-    parser.add_argument("--endpoint", metavar="E", help="the agent to ask, e.g. tcp://HOST:8192")
-    parser.add_argument("--plugins", metavar="P", help="plugins to use here, e.g. noop or cpu:noop")
-    pictures.add_options(parser, op)
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="save arrays as FILE.npy or FILE.csv (default: print)",
-    )
-
-
-def _op_parser(op: Operation, prog: str) -> program.Parser:
-    usage = [name.upper() if _required(op, name) else f"[{name}=…]" for name in op.inputs]
-    inputs = [
-        f"  {name:<15}{kind!s:<16}{values.form(kind)}{'' if _required(op, name) else '; optional'}"
-        for name, kind in op.inputs.items()
-    ]
-    outputs = [f"  {name:<15}{kind}" for name, kind in op.outputs.items()]
-    parser = program.Parser(
-        prog=prog,
-        usage=" ".join([prog, op.name, *usage, "[options]"]),
-        description=op.doc,
-        epilog="\n".join(
-            [
-                *(["values, in this order or as NAME=VALUE:", *inputs, ""] if inputs else []),
-                *(["result:", *outputs, ""] if outputs else []),
-                "example:",
-                f"  {example(op)}",
-            ]
-        ),
-        add_help=False,
-    )
-    _add_options(parser, op)
-    return parser
-
-
-_WORDS = {"library": "./libwork.so", "symbol": "work", "in_nodes": "input", "out_nodes": "output"}
-_FILES = {
-    "exec": "libwork.so",
-    "onnx": "model.onnx",
-    "tf": "model.pb",
-    "tflite": "model.tflite",
-    "torch": "model.pt",
-}
-"""What a resource is, by the plugin that takes it."""
-
-
-def example(op: Operation) -> str:
-    """A command line that calls `op`; all its dimensions are 2."""
-    words, by_name = [], False
-    numbers = iter(range(10))
-    for name, kind in op.inputs.items():
-        by_name = by_name or values.takes_many(kind)
-        if _required(op, name) or isinstance(kind, Args):
-            word = _example(op, name, kind, numbers)
-            words.append(f"{name}={word}" if by_name else word)
-    plugin = op.name.partition("_")[0]
-    chosen = [f"--plugins {plugin}"] if plugin in _FILES else []
-    return " ".join(["vaccel run", op.name, *words, *chosen])
-
-
-def _example(op: Operation, name: str, kind: Kind, numbers: Any) -> str:
-    if isinstance(kind, Array):
-        return "1,2,3,4" if kind.count else "1,2" if len(kind.dims) == 1 else "[[1,2],[3,4]]"
-    if isinstance(kind, Scalar):
-        return "2" if kind.dim else "1.0" if kind.dtype.kind == "f" else str(next(numbers))
-    if isinstance(kind, Args):
-        return "float32*2" if kind.writes else "int32:5"
-    if isinstance(kind, Bytes):
-        return "picture.jpg"
-    if isinstance(kind, ResourceRef):
-        return _FILES[op.name.partition("_")[0]]
-    if isinstance(kind, Object) and issubclass(kind.cls, Tensor):
-        return "input.npy"
-    return _WORDS.get(name, name if isinstance(kind, Text) else "options.bin")

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from vaccel.error import FFIError, NotFound, from_errno
+from vaccel.error import FFIError, InvalidArgument, NotFound, from_errno
+from vaccel.inference import pictures
 from vaccel.ops import tf
 from vaccel.ops.args import DTYPES, Arg, ArgType, mismatch, pack
 from vaccel.ops.kinds import Kind
-from vaccel.ops.numbers import F32, Array, Scalar
+from vaccel.ops.numbers import F32, F64, I32, Array, Scalar
 from vaccel.ops.objects import Args, Bytes, Object, ResourceRef, Text
+from vaccel.ops.parameters import Choice, Image, Int, Matrix, Parameter
 from vaccel.ops.tensors import Buffer, Tensor
 from vaccel.sources.urls import is_url
 
@@ -23,13 +25,19 @@ _FILE_TYPES = {type.name.lower(): type for type in (ArgType.RAW, ArgType.BUFFER,
 _ARRAY_FILES = (".npy", ".csv")
 
 
-def takes_many(kind: Kind) -> bool:
+def takes_many(kind: Kind | Parameter) -> bool:
     """The kind is a list: each of its elements is a text of its own."""
-    return kind.variadic or (isinstance(kind, Object) and kind.many)
+    return isinstance(kind, Kind) and (kind.variadic or (isinstance(kind, Object) and kind.many))
 
 
-def form(kind: Kind) -> str:
+def form(kind: Kind | Parameter) -> str:
     """How a value of `kind` is written, for `--help`."""
+    if isinstance(kind, Image):
+        return f"{kind}: FILE.npy, or a picture (RGB) as FILE"
+    if isinstance(kind, Matrix):
+        return f"{kind}: [[1,0,8],[0,1,8]] or FILE.npy"
+    if isinstance(kind, Parameter):
+        return str(kind)
     if isinstance(kind, Array):
         return "1,2,3 or [[1,2],[3,4]] or FILE.npy or FILE.csv"
     if isinstance(kind, Scalar):
@@ -45,7 +53,7 @@ def form(kind: Kind) -> str:
     return "text" if isinstance(kind, Text) else "FILE"
 
 
-def parse(kind: Kind, texts: Sequence[str]) -> Any:
+def parse(kind: Kind | Parameter, texts: Sequence[str]) -> Any:
     """The value of `kind` that `texts` (more than one only where it takes many) stand for.
 
     A resource is given as the Path of its file.
@@ -57,7 +65,9 @@ def parse(kind: Kind, texts: Sequence[str]) -> Any:
     return _parse_one(kind, texts[0])
 
 
-def _parse_one(kind: Kind, text: str) -> Any:
+def _parse_one(kind: Kind | Parameter, text: str) -> Any:
+    if isinstance(kind, Parameter):
+        return kind.check(_parameter(kind, text))
     if isinstance(kind, Array):
         return _array(text, kind.dtype)
     if isinstance(kind, Scalar):
@@ -77,6 +87,19 @@ def _parse_one(kind: Kind, text: str) -> Any:
     if isinstance(kind, Object):
         return _object(kind.cls, text)
     raise mismatch(f"a {type(kind).__name__} from a program", "a text; the command line has none")
+
+
+def _parameter(kind: Parameter, text: str) -> Any:
+    """A function's argument, which knows by itself what it may be."""
+    if isinstance(kind, Image):
+        if text.endswith(_ARRAY_FILES):
+            return _array(text, None)
+        return np.asarray(pictures.decode(_content(text), what=text))
+    if isinstance(kind, Matrix):
+        return _array(text, None if text.endswith(".npy") else F64)
+    if isinstance(kind, Choice):
+        return int(text) if text.isdigit() else text
+    return _number(text, I32 if isinstance(kind, Int) else F64)
 
 
 def _object(cls: Any, text: str) -> Any:
@@ -220,8 +243,20 @@ def text(value: Any) -> str:
 
 
 def save(value: np.ndarray[Any, Any], path: Path) -> None:
-    """As .npy, or as .csv."""
+    """As .npy, .csv or, where it is a picture, as .png."""
     if path.suffix == ".npy":
         np.save(path, value, allow_pickle=False)
+    elif path.suffix == ".png":
+        _save_picture(value, path)
     else:
         path.write_text(text(value) + "\n" if value.size else "")
+
+
+def _save_picture(value: np.ndarray[Any, Any], path: Path) -> None:
+    channels = value.shape[2:] or (1,)
+    if value.dtype != np.uint8 or value.ndim not in (2, 3) or channels not in ((1,), (3,), (4,)):
+        expected = "uint8 of shape (height, width), (height, width, 3) or (height, width, 4)"
+        exc = mismatch(expected, f"{value.dtype} of shape {value.shape}", "save it as .npy")
+        raise InvalidArgument(f"{path}: {exc.message}")
+    grey = value.reshape(value.shape[:2]) if channels == (1,) else value
+    pictures.pillow().fromarray(grey).save(path, "PNG")

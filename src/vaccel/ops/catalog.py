@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vaccel.ops import objects, onnx, tf, torch
+from vaccel.ops import opencv as cv
 from vaccel.ops.args import Arg
 from vaccel.ops.declare import operation, operation_of
 from vaccel.ops.found import Found
+from vaccel.ops.functions import by_name
 from vaccel.ops.kinds import Dims
 from vaccel.ops.numbers import F32, F64, I32, I64, U8, Array, InOut, Scalar
 from vaccel.ops.objects import Args, Name, Object, ResourceLike, ResourceRef, Text, Texts
@@ -310,6 +312,7 @@ class Operations:
         """
         raise NotImplementedError
 
+    @by_name(cv.BY_NAME)
     @operation(23, "opencv")
     def opencv(
         self,
@@ -317,7 +320,10 @@ class Operations:
         arg_read: ReadArgs = None,
         arg_write: WriteArgs = None,
     ) -> list[Any] | None:
-        """Call an OpenCV function by its code; gives the values of `arg_write`, or None."""
+        """Call an OpenCV function by its code; gives the values of `arg_write`, or None.
+
+        Or by its name, with arguments of its own: `opencv("resize", image, width=64, height=48)`.
+        """
         raise NotImplementedError
 
     # Beyond vAccel 0.8: the image operations' whole results. Coordinates are pixels of the picture

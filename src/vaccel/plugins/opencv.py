@@ -1,7 +1,7 @@
 """opencv: image functions of OpenCV by their codes, on the CPU.
 
-Codes and arguments are those of `vaccel.inference.opencv_calls`, whose `call` is the way to use
-them. Images are read where they lie, and results are computed where they go.
+Codes and arguments are those of `vaccel.ops.opencv`. Images are read where they lie, and results
+are computed where they go.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vaccel.error import InvalidArgument, ResourceExhausted
-from vaccel.inference.functions import Function
 from vaccel.inference.loaded import import_engine
-from vaccel.inference.opencv_calls import BY_CODE, FUNCTIONS
 from vaccel.ops.args import Arg
 from vaccel.ops.catalog import Operations
+from vaccel.ops.functions import Function
+from vaccel.ops.opencv import BY_CODE, FUNCTIONS
 from vaccel.plugin import Plugin, PluginType
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def opencv(session: Session, function: int, arg_read: list[Arg], arg_write: list
         known = ", ".join(f"{f.code} ({f.name})" for f in FUNCTIONS)
         raise InvalidArgument(f"opencv: function: expected one of {known}, found {function}")
     values = found.decode(arg_read)
-    out = found.outputs(values, arg_write)
+    out = found.rooms(values, arg_write)
     cv2 = import_opencv()
     try:
         results = _RUN[found.name](cv2, values, out[-1])

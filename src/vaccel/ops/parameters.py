@@ -1,9 +1,8 @@
-"""Functions with typed arguments that travel as `Arg`s: images, matrices, numbers, choices.
+"""What an argument of a function may be: an image, a matrix, a number, a choice.
 
 What travels: an image as two read arguments, its shape (INT64_ARRAY) and its elements (the array
 type of its dtype); a matrix as FLOAT64_ARRAY; a number as INT32 or FLOAT64; a choice as the number
-that it stands for (INT32). All arguments are given, in order. Each result fills a write argument,
-whose size follows from the arguments.
+that it stands for (INT32).
 """
 
 from __future__ import annotations
@@ -11,20 +10,16 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from vaccel.error import InvalidArgument
 from vaccel.ops.args import DTYPES, Arg, ArgType, array_type, as_array, mismatch
 
 MAX_SIDE = 32767
 """Pixels; where OpenCV computes places in a picture, it has 16 bits for them."""
-MAX_RESULT = 2**30
-"""Bytes; the longest message that could carry a result."""
-
 REQUIRED = inspect.Parameter.empty
 
 _ANY = ("uint8", "uint16", "int16", "float32", "float64")
@@ -32,7 +27,8 @@ _ANY = ("uint8", "uint16", "int16", "float32", "float64")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A typed argument. `check` gives the value as the function takes it."""
+    """A typed argument. `check` gives the value as the function takes it; `str` says what that may
+    be."""
 
     name: str
     default: Any = REQUIRED
@@ -54,13 +50,16 @@ class Image(Parameter):
     def check(self, value: Any) -> np.ndarray[Any, Any]:
         array = as_array(value)
         if array.dtype.newbyteorder("=").name not in self.dtypes:
-            raise mismatch(f"an image of {' or '.join(self.dtypes)}", array.dtype.name)
+            raise mismatch(str(self), array.dtype.name)
         channels = array.shape[2] if array.ndim == 3 else 1
         if array.ndim not in (2, 3) or not array.size or channels > 4:
             expected = "an image of shape (height, width) or (height, width, 1 to 4)"
             raise mismatch(expected, f"shape {array.shape}")
         # OpenCV reads rows of whole, native elements; others are converted.
         return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+
+    def __str__(self) -> str:
+        return f"an image of {', '.join(self.dtypes)}"
 
     def encode(self, value: Any) -> list[Arg]:
         shape = np.array(value.shape, np.int64)
@@ -82,10 +81,13 @@ class Matrix(Parameter):
         try:
             array = np.asarray(value, np.float64)
         except (TypeError, ValueError):
-            raise mismatch(f"a matrix of shape {self.shape}", f"{value!r:.60}") from None
+            raise mismatch(str(self), f"{value!r:.60}") from None
         if array.shape != self.shape:
-            raise mismatch(f"a matrix of shape {self.shape}", f"shape {array.shape}")
+            raise mismatch(str(self), f"shape {array.shape}")
         return array
+
+    def __str__(self) -> str:
+        return f"a matrix of shape {self.shape}"
 
     def encode(self, value: Any) -> list[Arg]:
         return [Arg(value, ArgType.FLOAT64_ARRAY)]
@@ -93,7 +95,7 @@ class Matrix(Parameter):
     def decode(self, args: Iterator[Arg]) -> Any:
         data = _elements(next(args), (ArgType.FLOAT64_ARRAY,))
         if data.size != math.prod(self.shape):
-            raise mismatch(f"a matrix of shape {self.shape}", f"{data.size} elements")
+            raise mismatch(str(self), f"{data.size} elements")
         return self.check(data.reshape(self.shape))
 
 
@@ -163,7 +165,10 @@ class Choice(Parameter):
         try:
             return known[value]
         except (KeyError, TypeError):
-            raise mismatch(f"one of {', '.join(self.names)}", f"{value!r:.60}") from None
+            raise mismatch(str(self), f"{value!r:.60}") from None
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names)}"
 
     def encode(self, value: Any) -> list[Arg]:
         return [Arg(value, ArgType.INT32)]
@@ -177,79 +182,3 @@ def _elements(arg: Arg, types: Sequence[ArgType]) -> np.ndarray[Any, Any]:
     if arg.type not in types:
         raise mismatch(" or ".join(t.name for t in types), arg.type.name)
     return np.frombuffer(arg.view(), DTYPES[arg.type])
-
-
-Shaped = tuple[tuple[int, ...], Any]
-"""Shape and dtype of a result."""
-
-
-@dataclass(frozen=True)
-class Function:
-    code: int
-    name: str
-    parameters: tuple[Parameter, ...]
-    shapes: Callable[[dict[str, Any]], list[Shaped]]
-
-    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Checked values by name, defaults filled in."""
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        signature = inspect.Signature(
-            [inspect.Parameter(p.name, kind, default=p.default) for p in self.parameters]
-        )
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as exc:
-            names = ", ".join(p.name for p in self.parameters)
-            raise self.invalid(f"{exc}; expected {self.name}({names})") from None
-        bound.apply_defaults()
-        return {p.name: self._checked(p, p.check, bound.arguments[p.name]) for p in self.parameters}
-
-    def decode(self, read: Sequence[Arg]) -> dict[str, Any]:
-        """Checked values by name, from the arguments that travelled."""
-        wanted = sum(1 + isinstance(p, Image) for p in self.parameters)
-        if len(read) != wanted:
-            names = ", ".join(p.name for p in self.parameters)
-            raise self.invalid(f"expected {wanted} read arguments ({names}), found {len(read)}")
-        args = iter(read)
-        return {p.name: self._checked(p, p.decode, args) for p in self.parameters}
-
-    def _checked(self, parameter: Parameter, check: Callable[[Any], Any], value: Any) -> Any:
-        try:
-            return check(value)
-        except InvalidArgument as exc:
-            raise self.invalid(f"{parameter.name}: {exc.message}") from None
-
-    def results(self, values: dict[str, Any]) -> list[Shaped]:
-        """Shape and dtype of each result."""
-        try:
-            found = self.shapes(values)
-        except InvalidArgument as exc:
-            raise self.invalid(exc.message) from None
-        size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in found)
-        if size > MAX_RESULT:
-            raise self.invalid(f"expected a result of at most {MAX_RESULT} bytes, found {size}")
-        return found
-
-    def outputs(self, values: dict[str, Any], write: Sequence[Arg]) -> list[np.ndarray[Any, Any]]:
-        """The memory of the write arguments, as arrays for the results."""
-        found = self.results(values)
-        if len(write) != len(found):
-            raise self.invalid(f"expected {len(found)} write arguments, found {len(write)}")
-        arrays = []
-        for i, ((shape, dtype), arg) in enumerate(zip(found, write, strict=True)):
-            type, size = array_type(np.dtype(dtype)), math.prod(shape) * np.dtype(dtype).itemsize
-            if arg.type != type or arg.capacity != size:
-                raise self.invalid(
-                    f"write argument {i}: expected {type.name} of {size} bytes for shape {shape}, "
-                    f"found {arg.type.name} of {arg.capacity} bytes"
-                )
-            arrays.append(np.frombuffer(arg.room(), dtype).reshape(shape))
-        return arrays
-
-    def invalid(self, text: str) -> InvalidArgument:
-        return InvalidArgument(f"opencv {self.name}: {text}")
-
-
-def unfit(name: str, expected: object, found: object) -> InvalidArgument:
-    """What `Function.shapes` raises for an argument that does not go with the others."""
-    return InvalidArgument(f"{name}: {mismatch(expected, found).message}")

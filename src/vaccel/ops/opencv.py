@@ -1,52 +1,18 @@
 """The functions of the opencv operation, by name.
 
-    thumbnail = opencv_calls.call(session, "resize", image, width=64, height=48)
+    thumbnail = session.opencv("resize", image, width=64, height=48)
 
-Works with a local session and with a remote one, where OpenCV is needed at the agent only. Names
-are OpenCV's own, of arguments in snake case; so are the numbers that choices stand for.
+Names are OpenCV's own, of arguments in snake case; so are the numbers that choices stand for.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from vaccel.error import InvalidArgument
-from vaccel.inference.functions import (
-    Choice,
-    Function,
-    Image,
-    Int,
-    Matrix,
-    Real,
-    Shaped,
-    unfit,
-)
-from vaccel.ops.args import Arg, array_type
-
-if TYPE_CHECKING:
-    from vaccel.session import Session
-
-
-def call(session: Session, function: str, *args: Any, **kwargs: Any) -> Any:
-    """Call an OpenCV function by name; gives its result, or a tuple of several.
-
-    Images are arrays of shape (height, width) or (height, width, channels); choices are given by
-    name. InvalidArgument names the function, the argument, what was expected and what was found.
-    """
-    found = BY_NAME.get(function)
-    if found is None:
-        raise InvalidArgument(
-            f"opencv: expected a function of {', '.join(BY_NAME)}, found {function!r}"
-        )
-    values = found.bind(args, kwargs)
-    results = [np.empty(shape, dtype) for shape, dtype in found.results(values)]
-    read = [arg for p in found.parameters for arg in p.encode(values[p.name])]
-    session.opencv(found.code, read, [Arg(one, array_type(one.dtype)) for one in results])
-    given = tuple(one if one.ndim else one.item() for one in results)
-    return given if len(given) > 1 else given[0]
-
+from vaccel.ops.functions import Function, Shaped, unfit
+from vaccel.ops.parameters import Choice, Image, Int, Matrix, Real
 
 INTERPOLATIONS = {
     "nearest": 0,
@@ -176,16 +142,24 @@ _INTERPOLATION = Choice("interpolation", "linear", INTERPOLATIONS)
 _EIGHT_BITS = ("uint8",)
 
 FUNCTIONS = (
-    Function(1, "resize", (Image("image"), _WIDTH, _HEIGHT, _INTERPOLATION), _sized),
+    Function(
+        1,
+        "resize",
+        "The image in another size.",
+        (Image("image"), _WIDTH, _HEIGHT, _INTERPOLATION),
+        _sized,
+    ),
     Function(
         2,
         "cvtColor",
+        "The image in other colours; `code` is OpenCV's, without `COLOR_`.",
         (Image("image", dtypes=("uint8", "uint16", "float32")), Choice("code", names=COLORS)),
         _converted,
     ),
     Function(
         3,
         "GaussianBlur",
+        "The image, blurred. A side of 0 follows from its sigma, a sigma of 0 from its side.",
         (
             Image("image"),
             Int("kernel_width", odd=True),
@@ -199,6 +173,7 @@ FUNCTIONS = (
     Function(
         4,
         "Canny",
+        "The edges of the image: 255 where one is, else 0.",
         (
             Image("image", dtypes=_EIGHT_BITS),
             Real("threshold1"),
@@ -207,10 +182,12 @@ FUNCTIONS = (
             Int("l2_gradient", 0, 0, 1),
         ),
         _edges,
+        {"result": "an image of uint8"},
     ),
     Function(
         5,
         "threshold",
+        "The image, split at a threshold; `automatic` finds one from the image's histogram.",
         (
             Image("image"),
             Real("thresh"),
@@ -219,10 +196,13 @@ FUNCTIONS = (
             Choice("automatic", "none", AUTOMATIC),
         ),
         _limited,
+        {"used": "the threshold", "result": "an image"},
     ),
     Function(
         6,
         "warpAffine",
+        "The image, its points moved by `matrix`; with `inverse`, `matrix` leads from the "
+        "result to the image.",
         (
             Image("image"),
             Matrix("matrix"),
@@ -238,18 +218,17 @@ FUNCTIONS = (
     Function(
         7,
         "matchTemplate",
+        "How well the template fits at each place of the image.",
         (
             Image("image", dtypes=("uint8", "float32")),
             Image("template", dtypes=("uint8", "float32")),
             Choice("method", "ccoeff_normed", MATCHES),
         ),
         _matched,
+        {"result": "float32 of shape (image height - template height + 1, the same for widths)"},
     ),
 )
-"""Function codes, as the operation's first argument carries them, and what each function takes.
-
-threshold gives (the threshold used, the image); `automatic` finds it from the image's histogram.
-"""
+"""Function codes, as the operation's first argument carries them, and what each function takes."""
 
 BY_NAME = {function.name: function for function in FUNCTIONS}
 BY_CODE = {function.code: function for function in FUNCTIONS}
