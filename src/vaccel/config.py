@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ OPTIONAL = "?"
 DEFAULT_PLUGINS = "cpu:onnx?"
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:65500"
 
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 
@@ -83,6 +85,14 @@ class Config:
                 keepalive=_seconds(environ, "VACCEL_RPC_KEEPALIVE", Timeouts.keepalive),
             ),
         )
+
+
+def size(text: str) -> int:
+    """Bytes from a number with an optional K, M or G (powers of 1024); ValueError."""
+    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)i?B?", text, re.IGNORECASE)
+    if not match or not int(match[1]):
+        raise ValueError(f"expected a number of bytes such as 4096, 64M or 1G, found {text!r}")
+    return int(match[1]) * _UNITS[match[2].upper()]
 
 
 def auto_bootstrap(environ: Mapping[str, str] = os.environ) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 import vaccel
 from tests import processes
+from vaccel import config
 from vaccel.cli import agent, main, options
 from vaccel.error import ConnectionLost, InvalidArgument
 from vaccel.rpc import address
@@ -211,4 +212,4 @@ def test_the_examples_of_its_help_parse(
     ("text", "size"), [("7", 7), ("4K", 4096), ("64M", 2**26), ("1G", 2**30), ("2GiB", 2**31)]
 )
 def test_sizes_have_units(text: str, size: int):
-    assert options.size(text) == size
+    assert config.size(text) == size

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
+import os
 import struct
 import tracemalloc
+import warnings
 import zlib
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vaccel
+from vaccel import Config
 from vaccel.error import InvalidArgument
-from vaccel.inference import pictures
+from vaccel.inference import pictures, room
 from vaccel.ops.objects import Picture
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'vaccel[onnx]'")
@@ -31,8 +38,13 @@ def encoded(image: Any, format: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def decode(content: Any) -> Any:
+    with pictures.decoded(content) as image:
+        return image
+
+
 def decoded(content: Any) -> np.ndarray[Any, Any]:
-    image = pictures.decode(content)
+    image = decode(content)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -103,7 +115,7 @@ def test_a_narrow_range_of_pnm_is_widened():
 def test_pixels_without_a_known_range_are_refused(dtype: str):
     content = encoded(Image.fromarray(np.full((4, 4), 70_000, dtype)), "TIFF")
     with pytest.raises(InvalidArgument, match=f"expected 8 or 16 bits a channel, found {dtype}"):
-        pictures.decode(content)
+        decode(content)
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
@@ -157,6 +169,18 @@ def test_exif_orientation_is_applied_once(orientation: int, format: str):
 def test_broken_exif_does_not_hide_the_picture(exif: bytes):
     content = encoded(Image.fromarray(RGB), "PNG", exif=exif)
     assert decoded(content).shape == RGB.shape
+
+
+def test_what_pillow_warns_of_goes_to_the_log(caplog: pytest.LogCaptureFixture):
+    content = bytearray(encoded(Image.fromarray(RGB), "TIFF"))
+    (place,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, place)
+    struct.pack_into("<H", content, place, count + 4000)  # more entries than there are
+    with caplog.at_level(logging.DEBUG, "vaccel"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with contextlib.suppress(InvalidArgument):
+            decode(bytes(content))
+    assert "Corrupt EXIF data" in caplog.text
 
 
 # -- arrays and PIL images ---------------------------------------------------------------------
@@ -283,7 +307,7 @@ BOMBS = {
     + struct.pack("<4H", 0, 0, 65_535, 65_535)
     + b"\0\x02\x01\0\0;",
     "PNM": b"P6 60000 60000 255\n",
-    "just over": b"P5 8000 10001 255\n",
+    "just over": b"P5 8000 6711 255\n",
 }
 
 
@@ -291,22 +315,34 @@ BOMBS = {
 def test_a_bomb_is_seen_before_it_goes_off(name: str):
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidArgument, match=r"expected 1 to 80000000 pixels, found \d+ x "):
-            pictures.decode(BOMBS[name])
+        with pytest.raises(InvalidArgument, match=r"at most 256 MiB, found \d+ x .* MiB; send it"):
+            decode(BOMBS[name])
         assert tracemalloc.get_traced_memory()[1] < 2**22
     finally:
         tracemalloc.stop()
 
 
-def test_the_limit_can_be_chosen():
+def test_the_limit_can_be_chosen(monkeypatch: pytest.MonkeyPatch):
     content = encoded(Image.fromarray(RGB), "PNG")
-    with pytest.raises(InvalidArgument, match=r"1 to 959 pixels, found 40 x 24 = 960 \(PNG\)"):
-        pictures.decode(content, max_pixels=959)
-    pictures.decode(content, max_pixels=960)
+    monkeypatch.setenv("VACCEL_PICTURE_LIMIT", "7679")
+    with pytest.raises(InvalidArgument, match=r"40 x 24 pixels \(PNG, RGB\).*VACCEL_PICTURE_LIMIT"):
+        decode(content)
+    monkeypatch.setenv("VACCEL_PICTURE_LIMIT", "7680")
+    decode(content)
+    monkeypatch.setenv("VACCEL_PICTURE_LIMIT", "many")
+    with pytest.raises(InvalidArgument, match="VACCEL_PICTURE_LIMIT: expected a number of bytes"):
+        decode(content)
+
+
+def test_a_wrong_limit_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("VACCEL_PICTURE_LIMIT", "-1")
+    with pytest.raises(InvalidArgument, match="VACCEL_PICTURE_LIMIT"):
+        vaccel.bootstrap(Config(plugins="onnx"))
 
 
 def test_pillows_own_limit_is_not_reached():
-    assert pictures.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
+    assert room.DEFAULT // 4 < Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("format", [*LOSSLESS, "JPEG", "WEBP", "GIF"])
@@ -314,7 +350,7 @@ def test_pillows_own_limit_is_not_reached():
 def test_a_picture_cut_short_is_refused(format: str, part: float):
     content = encoded(Image.effect_noise((64, 64), 80).convert("RGB"), format)
     with pytest.raises(InvalidArgument, match=r"^image: expected "):
-        pictures.decode(content[: int(len(content) * part)])
+        decode(content[: int(len(content) * part)])
 
 
 @pytest.mark.parametrize(
@@ -335,7 +371,7 @@ def test_a_picture_cut_short_is_refused(format: str, part: float):
 )
 def test_what_is_wrong_with_a_file_is_said(content: bytes, message: str):
     with pytest.raises(InvalidArgument, match=message):
-        pictures.decode(content, what="image")
+        decode(content)
 
 
 SEEDS = [
@@ -345,7 +381,8 @@ SEEDS = [
 
 def decodes_or_is_refused(content: bytes) -> None:
     try:
-        picture = pictures.decode(content, max_pixels=10**6)
+        with mock.patch.dict(os.environ, VACCEL_PICTURE_LIMIT="4M"):
+            picture = decode(content)
     except InvalidArgument as exc:
         if not exc.message.startswith("image: expected "):
             raise

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from vaccel import log, runtime
 from vaccel.agent import Agent
 from vaccel.cli import options, program
-from vaccel.config import DEFAULT_ENDPOINT
+from vaccel.config import DEFAULT_ENDPOINT, size
 from vaccel.rpc.handler import Limits
 from vaccel.runtime import Runtime
 
@@ -139,21 +139,21 @@ def _parser(prog: str) -> program.Parser:
     parser.add_argument(
         "--max-message",
         metavar="BYTES",
-        type=_checked(options.size),
+        type=_checked(size),
         default=limits.message,
         help="largest request and answer, e.g. 64M (default: 1G)",
     )
     parser.add_argument(
         "--max-resources",
         metavar="BYTES",
-        type=_checked(options.size),
+        type=_checked(size),
         default=limits.resources,
         help="what one client may upload as resources (default: 16G)",
     )
     parser.add_argument(
         "--max-store",
         metavar="BYTES",
-        type=_checked(options.size),
+        type=_checked(size),
         default=limits.store,
         help="the same for all clients together, on this machine's disk; see $TMPDIR "
         "(default: 32G)",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,6 @@ from vaccel.config import Config
 from vaccel.error import InvalidArgument
 
 _SWITCHES = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _KEYS = [field.name for field in dataclasses.fields(Config) if field.name != "timeouts"]
 
 
@@ -40,11 +38,3 @@ def _converted(key: str, value: str, default: Any) -> Any:
     if isinstance(default, int):
         return int(value) if value.isascii() and value.isdigit() else value
     return value
-
-
-def size(text: str) -> int:
-    """Bytes from a number with an optional K, M or G (powers of 1024); ValueError."""
-    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)i?B?", text, re.IGNORECASE)
-    if not match or not int(match[1]):
-        raise ValueError(f"expected a number of bytes such as 4096, 64M or 1G, found {text!r}")
-    return int(match[1]) * _UNITS[match[2].upper()]

@@ -94,7 +94,8 @@ def _parameter(kind: Parameter, text: str) -> Any:
     if isinstance(kind, Image):
         if text.endswith(_ARRAY_FILES):
             return _array(text, None)
-        return np.asarray(pictures.decode(_content(text), what=text))
+        with pictures.decoded(_content(text), what=text) as picture:
+            return np.array(picture)
     if isinstance(kind, Matrix):
         return _array(text, None if text.endswith(".npy") else F64)
     if isinstance(kind, Choice):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vaccel.inference import drawing
-from vaccel.inference.pictures import decode
+from vaccel.inference.pictures import decoded
 from vaccel.inference.results import Boxes, Depth, Keypoints, Mask, Scores
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Found:
 
     def annotated(self, content: Any) -> bytes:
         """The encoded picture `content` with what was found drawn into it; a PNG."""
-        return drawing.png(_DRAW[self.description.task](self, decode(content)))
+        with decoded(content) as picture:
+            return drawing.png(_DRAW[self.description.task](self, picture))
 
     def _tagged(self, picture: Image) -> Image:
         return drawing.tagged(picture, *self.tag())

@@ -20,8 +20,8 @@ from vaccel.inference.found import Found
 from vaccel.inference.layouts import Output, Unsettled
 from vaccel.inference.layouts.formats import advice
 from vaccel.inference.loaded import import_engine
-from vaccel.inference.pictures import decode
-from vaccel.inference.preprocess import prepare
+from vaccel.inference.pictures import decoded
+from vaccel.inference.preprocess import Transform, prepare
 from vaccel.sources import described
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ImageModel:
 
     def run(self, image: memoryview | bytes) -> Found:
         """What the model finds in an encoded picture, which is not kept once it is prepared."""
-        tensor, transform = prepare(decode(image), self.description)
+        tensor, transform = self._prepared(image)
         try:
             found = self._engine.run(self._outputs, {self._input: tensor})
         except Exception as exc:  # of many classes without a base of their own
@@ -73,6 +73,10 @@ class ImageModel:
         made = tuple(Output(name, one.shape, one.dtype) for name, one in outputs.items())
         result = self._reader(made)(outputs, transform.input)
         return Found(self.description, result, transform)
+
+    def _prepared(self, image: memoryview | bytes) -> tuple[np.ndarray[Any, Any], Transform]:
+        with decoded(image) as picture:
+            return prepare(picture, self.description)
 
 
 @dataclass(frozen=True)

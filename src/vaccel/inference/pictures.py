@@ -6,23 +6,28 @@ about large pictures, which have a limit of our own here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import io
 import re
+import threading
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vaccel import log
 from vaccel.error import FFIError, InvalidArgument
+from vaccel.inference import room
 from vaccel.inference.loaded import import_engine
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 80_000_000
-"""Of one picture. Decoded it takes 3 bytes a pixel, and up to 10 on the way there."""
-
+_BAND = 2**18
+"""Pixels that are converted at once: else there would be several whole pictures on the way."""
 _READERS = {
     "JPEG": (rb"\xff\xd8\xff", "JpegImagePlugin", "JpegImageFile"),
     "PNG": (rb"\x89PNG\r\n\x1a\n", "PngImagePlugin", "PngImageFile"),
@@ -36,6 +41,9 @@ _SIGNATURES = [
     (re.compile(pattern, re.DOTALL), name, module, reader)
     for name, (pattern, module, reader) in _READERS.items()
 ]
+_ROOM = room.Room()
+_quiet = threading.Lock()
+"""Filters of warnings are the process's own; threads here at least do not undo each other's."""
 _ORIENTATION = 0x0112
 # EXIF orientation → what brings the pixels upright, as Pillow's `Transpose` calls it.
 _UPRIGHT = {
@@ -55,33 +63,86 @@ def pillow() -> Any:
     return import_engine("PIL.Image", "onnx")
 
 
-def decode(content: Any, *, what: str = "image", max_pixels: int = MAX_PIXELS) -> Image:
-    """The picture in `content` (bytes or their like) as it is shown, mode RGB.
+def reset() -> None:
+    """In a forked child: nobody else decodes."""
+    global _quiet
+    _quiet = threading.Lock()
+    _ROOM.reset()
+
+
+@contextlib.contextmanager
+def decoded(content: Any, *, what: str = "image") -> Iterator[Image]:
+    """The picture in `content` (bytes or their like) as it is shown, mode RGB; for the block.
 
     JPEG, PNG, WebP, BMP, TIFF, GIF and PNM; of several frames the first. EXIF orientation is
     applied, 16-bit pixels lose their lower byte, transparent ones stand on white.
-    InvalidArgument: `content` is none of these, is cut short or contradicts itself, or has more
-    than `max_pixels`, which is seen before the pixels are decoded.
+    InvalidArgument: `content` is none of these, is cut short or contradicts itself, or would take
+    more than `room.limit()`, which is seen before the pixels are decoded. DeadlineExceeded: there
+    was no room for it in time.
     """
     name, image = _opened(content, what)
-    width, height = image.size
-    if not 0 < width * height <= max_pixels:
-        raise InvalidArgument(
-            f"{what}: expected 1 to {max_pixels} pixels, "
-            f"found {width} x {height} = {width * height} ({name}); send it smaller"
-        )
     try:
-        image.load()
-        orientation = _orientation(image)
-        image = _rgb(image)
-        step = _UPRIGHT.get(orientation)
-        return image if step is None else image.transpose(getattr(pillow().Transpose, step))
-    except (FFIError, MemoryError) as exc:
-        if isinstance(exc, FFIError):
-            raise InvalidArgument(f"{what}: {exc.message}") from None
-        raise
+        with _warnings_logged():
+            # A PNG may tell at its end only, after its pixels.
+            turned = name == "PNG" or _orientation(image) in _UPRIGHT
+        needed = room.needed(name, image, turned=turned)
     except Exception as exc:  # of any class: the readers trust what they read
         raise _broken(what, name, exc) from None
+    limit = room.limit()
+    _check(what, name, image, needed, limit)
+    with _ROOM.take(needed, room.AT_ONCE * limit):
+        yield _upright(what, name, image)
+
+
+def _check(what: str, name: str, image: Image, needed: int, limit: int) -> None:
+    if not needed:
+        raise InvalidArgument(
+            f"{what}: expected a pixel at least, found {image.width} x {image.height} ({name})"
+        )
+    if needed > limit:
+        raise InvalidArgument(
+            f"{what}: expected a picture that is decoded with at most {_mib(limit)}, found "
+            f"{image.width} x {image.height} pixels ({name}, {image.mode}), which take "
+            f"{_mib(needed)}; send it smaller, or set {room.VARIABLE} where it is decoded"
+        )
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def _upright(what: str, name: str, image: Image) -> Image:
+    try:
+        image.load()
+        with _warnings_logged():
+            step = _UPRIGHT.get(_orientation(image))  # of a TIFF, the reader has seen to it
+        shown = _rgb(image)
+        if shown is not image:
+            image.close()  # its memory, now
+        if step is None:
+            return shown
+        turned = shown.transpose(getattr(pillow().Transpose, step))
+        shown.close()
+        return turned
+    except MemoryError:
+        raise
+    except FFIError as exc:
+        raise InvalidArgument(f"{what}: {exc.message}") from None
+    except Exception as exc:
+        raise _broken(what, name, exc) from None
+
+
+@contextlib.contextmanager
+def _warnings_logged() -> Iterator[None]:
+    """What Pillow warns of while it reads headers: who called us can do nothing about it."""
+    found: list[warnings.WarningMessage] = []
+    try:
+        with _quiet, warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        for one in found:
+            log.debug("picture: %s", " ".join(str(one.message).split()))
 
 
 def _opened(content: Any, what: str) -> tuple[str, Image]:
@@ -97,7 +158,9 @@ def _opened(content: Any, what: str) -> tuple[str, Image]:
     try:
         # A copy unless `content` is bytes: readers want a file. It is small beside the pixels.
         file = io.BytesIO(content)
-        image: Image = getattr(importlib.import_module(f"PIL.{module}"), reader)(file)
+        opener = getattr(importlib.import_module(f"PIL.{module}"), reader)
+        with _warnings_logged():
+            image: Image = opener(file)
     except MemoryError:
         raise
     except Exception as exc:
@@ -120,11 +183,24 @@ def _orientation(image: Image) -> int:
 
 
 def _rgb(image: Image) -> Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _eight_bits(image)
-    if image.mode[-1] in "Aa" or "transparency" in image.info:
-        return _on_white(image.convert("RGBA"))
-    return image if image.mode == "RGB" else image.convert("RGB")
+    """In bands of rows, so that beside the two pictures there is little else."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    # Drawings on transparent ground are made for pages, and those are white; on black, their dark
+    # lines would vanish.
+    canvas: Image = pillow().new("RGB", image.size, "white")
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        band = image.crop(box)
+        if band.mode == "F" or band.mode.startswith("I"):
+            band = _eight_bits(band)
+        if band.mode[-1] in "Aa" or "transparency" in band.info:
+            band = band.convert("RGBA")
+            canvas.paste(band, box, band.getchannel("A"))
+        else:
+            canvas.paste(band.convert("RGB"), box)
+    return canvas
 
 
 def _eight_bits(image: Image) -> Image:
@@ -134,11 +210,3 @@ def _eight_bits(image: Image) -> Image:
         raise InvalidArgument(f"expected 8 or 16 bits a channel, found {pixels.dtype} pixels")
     grey: Image = pillow().fromarray((pixels >> 8).astype(np.uint8))
     return grey
-
-
-def _on_white(image: Image) -> Image:
-    # Drawings on transparent ground are made for pages, and those are white; on black, their dark
-    # lines would vanish.
-    canvas: Image = pillow().new("RGB", image.size, "white")
-    canvas.paste(image, mask=image.getchannel("A"))
-    return canvas

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from vaccel.blob import ResourceType
 from vaccel.error import FFIError, InvalidArgument, from_errno
-from vaccel.inference import onnx_models
+from vaccel.inference import onnx_models, pictures, room
 from vaccel.inference.annotations import Annotations
 from vaccel.inference.found import Found
 from vaccel.inference.image_models import (
@@ -30,11 +30,11 @@ from vaccel.inference.image_models import (
 )
 from vaccel.inference.loaded import Loaded, ModelPlugin
 from vaccel.inference.onnx_models import OnnxModel
-from vaccel.inference.pictures import pillow
 from vaccel.ops.catalog import Operations
 from vaccel.plugin import PluginType
 
 if TYPE_CHECKING:
+    from vaccel.config import Config
     from vaccel.resource import Resource
     from vaccel.session import Session
 
@@ -63,7 +63,10 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
 
     def check(self) -> None:
         super().check()
-        pillow()
+        pictures.pillow()
+
+    def start(self, config: Config) -> None:
+        room.limit()  # or say now what is wrong with it
 
     def find_in(
         self, image: memoryview | bytes, session: Session, task: str, operation: str
@@ -125,6 +128,7 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
         self.image_models.reset()
         self.shipped.reset()
         self.annotations.reset()
+        pictures.reset()
 
 
 plugin = OnnxPlugin()
