@@ -346,13 +346,17 @@ def test_models_load_run_and_unload(client: RawClient) -> None:
         load, run = METHODS[f"{family}ModelLoad"][0], METHODS[f"{family}ModelRun"][0]
         client.call(f"{family}ModelLoad", load(**ids))
         tensor = {"data": ones, "dims": [2, 3], "type": number}
-        answer = client.call(f"{family}ModelRun", run(**ids, in_tensors=[tensor]))
+        nodes = {"in_nodes": [{"name": "x"}]} if family == "Tensorflow" else {}
+        given = {**ids, **nodes}
+        answer = client.call(f"{family}ModelRun", run(**given, in_tensors=[tensor]))
         (out,) = answer.out_tensors
         assert (out.data, list(out.dims), out.type) == (ones, [2, 3], number)
-        bad = refused(client, f"{family}ModelRun", run(**ids, in_tensors=[{**tensor, "type": 99}]))
+        bad = refused(
+            client, f"{family}ModelRun", run(**given, in_tensors=[{**tensor, "type": 99}])
+        )
         assert bad.errno == EINVAL
         short = refused(
-            client, f"{family}ModelRun", run(**ids, in_tensors=[{**tensor, "data": b""}])
+            client, f"{family}ModelRun", run(**given, in_tensors=[{**tensor, "data": b""}])
         )
         assert short.errno == EINVAL
         if family != "Torch":

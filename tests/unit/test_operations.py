@@ -163,6 +163,23 @@ def test_noop_answers_in_the_declared_types(op: Operation) -> None:
     check()
 
 
+def test_noop_answers_as_many_tensors_as_the_caller_expects(session: Session) -> None:
+    one, two = tf.Tensor.from_numpy(ONE), tf.Tensor.from_numpy(floats(1, 2))
+    nodes = [tf.Node(name) for name in "xyz"]
+    with Resource.from_buffer(b"", ResourceType.MODEL) as model:
+        model.register(session)
+        found, _ = session.tf_model_run(model, nodes[:2], [one, two], nodes)
+        assert found == [one, two, one]
+        assert session.tf_model_run(model, nodes[:2], [one, two], [])[0] == [one, two]
+        small, large = lite.Tensor.from_numpy(ONE), lite.Tensor.from_numpy(floats(1, 2))
+        assert session.tflite_model_run(model, [small, large], 3)[0] == [small, large, small]
+        assert session.tflite_model_run(model, [small, large])[0] == [small]
+        assert session.torch_model_run(model, [], 2) == [torch.Tensor.empty()] * 2
+        named = onnx.Tensor.from_numpy(ONE, "x")
+        assert session.onnx_model_run(model, [named]) == [named]
+        assert session.onnx_model_run(model, [named], ["y", "z"]) == [named, named]
+
+
 def test_noop_fills_write_arguments(session: Session) -> None:
     room = np.ones(3, np.int16)
     result = session.exec("lib.so", "f", [Arg(1)], [Arg(room, ArgType.INT16_ARRAY), Arg([7, 8])])
@@ -368,7 +385,13 @@ def test_bad_input_of_model_calls_is_named(session: Session) -> None:
                 ([], [], [], b""),
                 "run_options: expected vaccel.ops.tensors.Buffer, found bytes",
             ),
+            (
+                session.tf_model_run,
+                ([tf.Node("a"), tf.Node("b")], [tf.Tensor.from_numpy(ONE)], []),
+                "in_tensors: expected inputs=2 as in the other arguments, found inputs=1",
+            ),
             (session.tflite_model_run, ([], NAN), "nr_out_tensors: expected int64, a whole"),
+            (session.tflite_model_run, ([], 2**40), "nr_out_tensors: expected at most 1024, found"),
             (session.tflite_model_run, ([], -1), "nr_out_tensors: expected int64 from 0"),
             (
                 session.torch_model_run,

@@ -41,11 +41,12 @@ EXTENSIONS = 128
 Picture = Annotated[Any, objects.Picture()]
 FileName = Annotated[str, Outputs(image_name=Name())]
 Model = Annotated[ResourceLike, ResourceRef()]
-TfTensors = Annotated["list[tf.Tensor]", Object(tf.Tensor, many=True)]
+TfTensors = Annotated["list[tf.Tensor]", Object(tf.Tensor, many=True, dim="inputs")]
 LiteTensors = Annotated["list[lite.Tensor]", Object(lite.Tensor, many=True)]
 TorchTensors = Annotated["list[torch.Tensor]", Object(torch.Tensor, many=True)]
 OnnxTensors = Annotated["list[onnx.Tensor]", Object(onnx.Tensor, many=True)]
-Nodes = Annotated["list[tf.Node]", Object(tf.Node, many=True)]
+InNodes = Annotated["list[tf.Node]", Object(tf.Node, many=True, dim="inputs")]
+OutNodes = Annotated["list[tf.Node]", Object(tf.Node, many=True)]
 Names = Annotated[Sequence[str], Object(str, many=True)]
 TfOptions = Annotated["tf.Buffer | None", Object(tf.Buffer, optional=True)]
 TorchOptions = Annotated["torch.Buffer | None", Object(torch.Buffer, optional=True)]
@@ -176,9 +177,9 @@ class Operations:
     def tf_model_run(
         self,
         resource: Model,
-        in_nodes: Nodes,
+        in_nodes: InNodes,
         in_tensors: TfTensors,
-        out_nodes: Nodes,
+        out_nodes: OutNodes,
         run_options: TfOptions = None,
     ) -> Annotated[
         tuple[list[tf.Tensor], tf.Status],

@@ -11,7 +11,7 @@ import numpy as np
 from vaccel.error import InvalidArgument
 from vaccel.ops import rasters
 from vaccel.ops.args import Arg, ArgType, as_array, mismatch
-from vaccel.ops.kinds import Dims, Kind, WireArg, type_name
+from vaccel.ops.kinds import Dims, Kind, WireArg, bind, type_name
 
 TEXT_CAPACITY = 512
 """Bytes that 0.8 clients offer for a returned name or tag, the closing NUL included."""
@@ -196,11 +196,15 @@ class Args(Kind):
 
 @dataclass(frozen=True)
 class Object(Kind):
-    """A Python object of one class, or a list of them; travels in messages of its own."""
+    """A Python object of one class, or a list of them; travels in messages of its own.
+
+    The length of a list may bind a dimension, `dim`.
+    """
 
     cls: type
     many: bool = False
     optional: bool = False
+    dim: str = ""
 
     def __str__(self) -> str:
         name = self.cls.__name__
@@ -220,6 +224,8 @@ class Object(Kind):
         for item in items:
             if not isinstance(item, self.cls):
                 raise mismatch(expected, f"{_whole_name(type(item))} in it")
+        if self.dim:
+            bind(dims, self.dim, len(items))
         return list(items)
 
     def dummy(self, dims: Dims, fill: Any) -> Any:

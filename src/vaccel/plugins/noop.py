@@ -7,18 +7,28 @@ that nobody takes for real. For testing the way to a plugin, not the plugin.
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from vaccel import log
-from vaccel.ops.catalog import BY_NAME
+from vaccel.error import InvalidArgument
+from vaccel.ops import onnx, tf, torch
 from vaccel.ops.objects import Args, Name
 from vaccel.ops.spec import Operation
+from vaccel.ops.tensors import Tensor
+from vaccel.ops.tf import lite
 from vaccel.plugin import Kernel, Plugin, PluginType
 
 if TYPE_CHECKING:
     from vaccel.session import Session
 
-_RUNS = [BY_NAME[f"{engine}_model_run"].code for engine in ("tf", "tflite", "torch", "onnx")]
+_TENSORS: dict[str, type[Tensor[Any]]] = {
+    "tf_model_run": tf.Tensor,
+    "tflite_model_run": lite.Tensor,
+    "torch_model_run": torch.Tensor,
+    "onnx_model_run": onnx.Tensor,
+}
+_MOST_TENSORS = 1024
 
 
 class NoopPlugin(Plugin):
@@ -34,11 +44,23 @@ def _answer(op: Operation, session: Session, *values: Any) -> Any:
             for arg in value:
                 arg.store(bytes(arg.capacity))
     result = op.dummy(op.check(values)[1])
-    if op.code in _RUNS:
-        # The tensors come back as they went in, as many as the caller expects.
-        tensors = values[list(op.inputs).index("in_tensors")]
+    if op.name in _TENSORS:
+        tensors = _tensors(op, dict(zip(op.inputs, values, strict=True)))
         return (tensors, *result[1:]) if isinstance(result, tuple) else tensors
     return result
+
+
+def _tensors(op: Operation, given: dict[str, Any]) -> list[Any]:
+    """The tensors as they went in, by turns, until there are as many as the caller expects."""
+    tensors = given["in_tensors"]
+    names = given.get("out_nodes") or given.get("out_names") or tensors
+    wanted = given.get("nr_out_tensors") or len(names)
+    if wanted > _MOST_TENSORS:
+        raise InvalidArgument(
+            f"{op.name}: nr_out_tensors: expected at most {_MOST_TENSORS}, found {wanted}"
+        )
+    turns = itertools.cycle(tensors or [_TENSORS[op.name].empty()])
+    return list(itertools.islice(turns, wanted))
 
 
 def _dump(op: Operation, session: Session, values: tuple[Any, ...]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vaccel.ops.kinds import Dims, Kind
 from vaccel.ops.numbers import Array, Scalar
+from vaccel.ops.objects import Object
 from vaccel.ops.spec import Operation
 
 _Array = np.ndarray[Any, Any]
@@ -61,6 +62,8 @@ def dimensions(op: Operation) -> list[str]:
             names[kind.dim] = None
         elif isinstance(kind, Array):
             names.update(dict.fromkeys(kind.dims))
+        elif isinstance(kind, Object) and kind.dim:
+            names[kind.dim] = None
     return list(names)
 
 

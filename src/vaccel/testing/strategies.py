@@ -55,6 +55,9 @@ def arguments(
     def value(name: str, kind: Kind, shape: tuple[int, ...]) -> Any:
         if isinstance(kind, ResourceRef) and resource is not None:
             return draw(resource)
+        if isinstance(kind, Object) and kind.dim:
+            length = dims[kind.dim]
+            return draw(st.lists(objects(kind.cls), min_size=length, max_size=length))
         if not isinstance(kind, Array):
             return draw(values(kind))
         if isinstance(kind, InOut) and draw(st.booleans()):
