@@ -183,14 +183,7 @@ class Connection:
             return self._of_paths(list(request.paths), request.resource_type)
         if not request.blobs:
             raise InvalidArgument("RegisterResource: expected paths or blobs, found neither")
-        blobs = [
-            Blob(
-                blob.name or f"blob.{i}",
-                memoryview(codec.bulk(blob.data, views)),
-                blob_type(blob.type),
-            )
-            for i, blob in enumerate(request.blobs)
-        ]
+        blobs = [_blob(blob, i, views) for i, blob in enumerate(request.blobs)]
         return Resource.from_blobs(blobs, request.resource_type)
 
     def _of_paths(self, paths: list[str], type: int) -> Resource:
@@ -278,6 +271,17 @@ class Connection:
             for start, duration in samples:
                 region.samples.add(start=start, time=duration)
         return reply(answer)
+
+
+def _blob(blob: Any, number: int, views: Sequence[memoryview]) -> Blob:
+    name = blob.name or f"blob.{number}"
+    data = memoryview(codec.bulk(blob.data, views))
+    if blob.size & 0xFFFFFFFF not in (0, data.nbytes):  # negative as for `arguments.decode`
+        raise InvalidArgument(
+            f"blob {name!r} of size {blob.size} that carries {data.nbytes} bytes: "
+            f"they must be equal"
+        )
+    return Blob(name, data, blob_type(blob.type))
 
 
 _EMPTY = reply(messages.Empty())

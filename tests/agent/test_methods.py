@@ -192,6 +192,12 @@ def test_unregistering_what_is_not_registered_is_not_found(client: RawClient) ->
         ({"blobs": [{"name": "a\0b"}]}, "expected a file name"),
         ({"blobs": [{"name": "a", "type": 3}]}, "blob type: expected 0, 1 or 2, found 3"),
         ({"blobs": [{"name": "a"}], "resource_type": 3}, "found 3"),
+        (
+            {"blobs": [{"name": "a", "data": b"x", "size": 5}]},
+            "blob 'a' of size 5 that carries 1 by",
+        ),
+        ({"blobs": [{"data": b"", "size": 5}]}, "blob 'blob.0' of size 5 that carries 0 bytes"),
+        ({"blobs": [{"data": bytes(9000), "size": 8999}]}, "of size 8999 that carries 9000 bytes"),
     ],
 )
 def test_malformed_resources_are_invalid(
