@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vaccel import runtime
 from vaccel.config import Config
-from vaccel.error import InvalidArgument
+from vaccel.error import InvalidArgument, NotFound
 from vaccel.rpc import address
 from vaccel.rpc.handler import Limits
 from vaccel.rpc.server import Server
@@ -33,13 +33,13 @@ class Agent:
         allow_urls: Sequence[str] = (),
         allow: Sequence[str] = (),
     ) -> None:
+        folders = [_existing(path) for path in allow_paths]
         if config is not None:
             runtime.bootstrap(config)
         running = runtime.current()
         for name in allow:
             running.load(name)
         _check_leads_elsewhere(running, endpoint)
-        folders = [Path(path).resolve() for path in allow_paths]
         urls = Prefixes(allow_urls)
         permissions = frozenset(allow)
         limits = limits or Limits()
@@ -82,3 +82,14 @@ def _check_leads_elsewhere(running: Runtime, endpoint: str) -> None:
                 f"{endpoint}: the plugin {plugin.name} of this agent leads to the agent itself: "
                 "set VACCEL_RPC_ADDRESS to another one, or leave it out of VACCEL_PLUGINS"
             )
+
+
+def _existing(path: str) -> Path:
+    """`path` without links. A mistyped one would allow nothing, and nobody would know why."""
+    try:
+        return Path(path).resolve(strict=True)
+    except (OSError, RuntimeError) as exc:  # RuntimeError: links in a circle
+        why = getattr(exc, "strerror", None) or exc
+        raise NotFound(
+            f"--allow-path: expected an existing folder, found {path!r}: {why}"
+        ) from None

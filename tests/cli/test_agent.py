@@ -150,6 +150,19 @@ def test_an_address_that_is_taken_is_one_line():
     assert rundirs() == []
 
 
+def test_a_folder_that_is_not_there_is_named_at_the_start(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    missing = str(tmp_path / "modles")
+    allowed = ["--allow-path", str(tmp_path), "--allow-path", missing]
+    assert agent.main(["-a", "tcp://127.0.0.1:0", *allowed]) == 1
+    out, err = capsys.readouterr()
+    said = (
+        f"--allow-path: expected an existing folder, found {missing!r}: No such file or directory"
+    )
+    assert (out, err) == ("", f"vaccelrt-agent: {said}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
