@@ -106,8 +106,23 @@ def test_resources_are_registered_for_the_call(capsys: Output):
 
 def test_tensors_go_in_and_out(capsys: Output):
     np.save("second.npy", np.arange(2, dtype="i4"))
-    out = vaccel(capsys, "run torch_model_run model.bin input.npy second.npy --plugins noop")
+    words = "model.bin input.npy second.npy nr_out_tensors=2 --plugins noop"
+    out = vaccel(capsys, f"run torch_model_run {words}")
     assert out == "out_tensors.0:\n1.0,1.0,1.0\nout_tensors.1:\n0\n1\n"
+
+
+def test_numbers_in_files_become_what_the_operation_takes(capsys: Output):
+    np.save("double.npy", np.array([1.0, 1e300]))
+    np.save("whole.npy", np.array([3, -4], ">i8"))
+    Path("bom.csv").write_bytes(b"\xef\xbb\xbf1\n2\n")
+    assert vaccel(capsys, "run fpga_vadd double.npy whole.npy") == "4.0\ninf\n"
+    assert vaccel(capsys, "run fpga_vadd bom.csv bom.csv") == "2.0\n4.0\n"
+    assert vaccel(capsys, "run fpga_arraycopy whole.npy") == "3\n-4\n"
+    np.save("floats.npy", np.array([3.0, -4.0]))
+    assert vaccel(capsys, "run fpga_arraycopy floats.npy") == "3\n-4\n"
+    line = "run torch_model_run model.pt floats.npy --plugins noop -o out.npy"
+    assert vaccel(capsys, line) == ""
+    assert np.load("out.npy").dtype == np.float32
 
 
 def test_what_arguments_room_is_filled_is_printed(capsys: Output):
@@ -197,7 +212,24 @@ def test_arguments_have_a_type_and_a_value(text: str, type: ArgType, value: obje
         ("run fpga_vadd broken.npy 1", 2, "fpga_vadd: a: expected a whole .npy file"),
         ("run fpga_vadd short.npy 1", 2, "fpga_vadd: a: expected a whole .npy file"),
         ("run fpga_vadd objects.npy 1", 2, "fpga_vadd: a: expected a whole .npy file"),
-        ("run fpga_vadd double.npy 1", 2, "found float64 array"),
+        (
+            "run fpga_vadd complex.npy 1",
+            2,
+            "a: expected real numbers in complex.npy, found complex",
+        ),
+        (
+            "run fpga_arraycopy nan.npy",
+            2,
+            "a: expected whole numbers (int32) in nan.npy, found nan",
+        ),
+        ("run fpga_arraycopy half.npy", 2, "expected whole numbers (int32) in half.npy, found 0.5"),
+        (
+            "run fpga_arraycopy big.npy",
+            2,
+            "from -2147483648 to 2147483647 in big.npy, found 1180591",
+        ),
+        ("run exec a b arg_read=uint8:big.npy", 2, "arg_read: expected uint8 from 0 to 255 in big"),
+        ("run torch_model_run model.pt u2.npy", 2, "found uint16; save it in one of these, or as"),
         ("run fpga_vadd words.csv 1", 2, "line 2: expected a number (float32), found 'x'"),
         ("run fpga_vadd broken.csv 1", 2, "fpga_vadd: a: expected text in broken.csv"),
         ("run fpga_vadd folder.npy 1", 1, "Is a directory"),
@@ -223,6 +255,8 @@ def test_arguments_have_a_type_and_a_value(text: str, type: ArgType, value: obje
         ("run opencv", 2, "opencv: function: expected a whole number"),
         ("run fpga_vadd 1 2 -o out.png", 2, "out.png: expected uint8 of shape (height, width)"),
         ("run fpga_vadd 1 2 -o out.txt", 2, "-o: expected FILE.npy or FILE.csv"),
+        ("run fpga_vadd 1 2 -o .npy", 2, "-o: expected FILE.npy or FILE.csv, found '.npy'"),
+        ("run fpga_vadd 1 2 -o folder/.csv", 2, "-o: expected FILE.npy or FILE.csv, found"),
         ("run fpga_vadd 1 2 -o none/out.npy", 1, "none/out.npy: No such file"),
         ("run noop -o out.npy", 2, "noop: -o: expected a result with arrays"),
         ("run fpga_vadd 1 2 --plugins nowhere", 1, "plugin 'nowhere' could not be loaded"),
@@ -236,7 +270,11 @@ def test_failures_are_one_line_that_says_what_and_where(
     Path("broken.npy").write_bytes(b"no array")
     Path("short.npy").write_bytes(Path("input.npy").read_bytes()[:-1])
     np.save("objects.npy", np.array([{}], object), allow_pickle=True)
-    np.save("double.npy", np.ones(1))
+    np.save("complex.npy", np.ones(1, "c8"))
+    np.save("nan.npy", np.array([1, np.nan]))
+    np.save("half.npy", np.array([1, 0.5]))
+    np.save("big.npy", np.array([1, 2.0**70]))
+    np.save("u2.npy", np.ones(1, "u2"))
     Path("words.csv").write_text("1\nx\n")
     Path("broken.csv").write_bytes(b"\xff\xfe")
     Path("folder.npy").mkdir()

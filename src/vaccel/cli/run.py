@@ -164,7 +164,8 @@ def _parse(what: Called, name: str, texts: list[str]) -> Any:
 
 
 def _output(parser: program.Parser, text: str | None) -> Path | None:
-    if text is not None and not text.endswith((".npy", ".csv", ".png")):
+    # A file called ".npy" has no suffix.
+    if text is not None and Path(text).suffix not in (".npy", ".csv", ".png"):
         parser.error(f"-o: expected FILE.npy or FILE.csv, FILE.png for a picture, found {text!r}")
     return None if text is None else Path(text)
 

@@ -107,7 +107,7 @@ def _object(cls: Any, text: str) -> Any:
     if issubclass(cls, Tensor):
         if not text.endswith(_ARRAY_FILES):
             raise mismatch("a .npy or .csv file", repr(text))
-        return cls.from_numpy(_array(text, F32 if text.endswith(".csv") else None))
+        return cls.from_numpy(_tensor_array(cls, text))
     if issubclass(cls, Buffer):
         return cls(_content(text))
     if cls is str:
@@ -116,6 +116,19 @@ def _object(cls: Any, text: str) -> Any:
     if colon and index.isdigit():
         return cls(name, int(index))
     return cls(text)
+
+
+def _tensor_array(cls: type[Tensor[Any]], path: str) -> np.ndarray[Any, Any]:
+    """As the .npy file says, if such tensors have its dtype; other floats, and a .csv, float32."""
+    array = _read_csv(path, F32) if path.endswith(".csv") else _read_npy(path)
+    known = {one.dtype for one in cls.types if one.dtype is not None and one.numeric}
+    if array.dtype.newbyteorder("<") in known:
+        return array
+    if array.dtype.kind != "f":
+        names = ", ".join(sorted(dtype.name for dtype in known))
+        fix = "save it in one of these, or as .csv (float32)"
+        raise mismatch(f"a dtype of {names} in {path}", array.dtype.name, fix)
+    return _converted(array, F32, path)
 
 
 def _argument(text: str) -> Arg:
@@ -149,11 +162,10 @@ def _number(text: str, dtype: np.dtype[Any]) -> Any:
         raise mismatch(f"{what} ({dtype.name})", repr(text.strip()[:40])) from None
 
 
-def _array(text: str, dtype: np.dtype[Any] | None) -> np.ndarray[Any, Any]:
-    """From a file, or inline; `dtype` None: as the .npy file says."""
+def _array(text: str, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """From a file, or inline."""
     if text.endswith(".npy"):
-        return _read_npy(text)
-    dtype = dtype or F32
+        return _converted(_read_npy(text), dtype, text)
     if text.endswith(".csv"):
         return _read_csv(text, dtype)
     if not text.lstrip().startswith("["):
@@ -179,7 +191,7 @@ def _table(rows: list[list[Any]], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 def _read_csv(path: str, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """A table; one row or one column is a vector. Empty lines and lines with # do not count."""
     try:
-        lines = _content(path).decode().splitlines()
+        lines = _content(path).decode("utf-8-sig").splitlines()  # spreadsheets write a BOM
     except UnicodeDecodeError as exc:
         raise mismatch(f"text in {path}", exc) from None
     rows = []
@@ -202,6 +214,29 @@ def _read_npy(path: str) -> np.ndarray[Any, Any]:
     except (ValueError, TypeError, EOFError, SyntaxError) as exc:
         raise mismatch("a whole .npy file of numbers", f"{path} ({exc})") from None
     return array
+
+
+def _converted(
+    array: np.ndarray[Any, Any], dtype: np.dtype[Any], path: str
+) -> np.ndarray[Any, Any]:
+    """`array`, from `path`, as `dtype`: floats may round, whole numbers keep their value."""
+    kind = array.dtype.kind
+    if array.dtype.newbyteorder("=") == dtype:
+        return array
+    if kind not in "biuf":
+        raise mismatch(f"real numbers in {path}", array.dtype.name)
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):  # too large becomes infinity, as from text
+            return array.astype(dtype)
+    if kind == "f":
+        odd = array[~np.isfinite(array) | (array != np.trunc(array))]
+        if odd.size:
+            raise mismatch(f"whole numbers ({dtype.name}) in {path}", odd[0])
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    for extreme in (int(array.min()), int(array.max())) if array.size else ():
+        if not low <= extreme <= high:
+            raise mismatch(f"{dtype.name} from {low} to {high} in {path}", extreme)
+    return array.astype(dtype)
 
 
 def _content(path: str) -> bytes:
