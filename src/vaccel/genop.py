@@ -31,6 +31,11 @@ def operation(read: Sequence[WireArg]) -> Operation:
         raise InvalidArgument(
             f"genop: expected an operation code that `vaccel ops` lists, found {bytes(code.buf)[0]}"
         )
+    if op.method != "Genop":
+        raise InvalidArgument(
+            f"genop: expected an operation on arguments, found {op.name} ({op.code}); "
+            f"call session.{op.name}, or the agent's method {op.method}"
+        )
     return op
 
 

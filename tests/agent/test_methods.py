@@ -304,6 +304,20 @@ def test_malformed_operations_are_invalid_and_say_what_is_wrong(
     assert message in status.message
 
 
+@pytest.mark.parametrize("code", [8, 9, 10, 11, 12, 13, 14, 15])
+@pytest.mark.parametrize("method", ["Genop", "GenopStream"])
+def test_operations_with_methods_of_their_own_are_no_generic_ones(
+    client: RawClient, method: str, code: int
+) -> None:
+    session = client.session()
+    model = arg(peers.INT64, client.resource(session).to_bytes(8, "little"))
+    request = genop(session, code, model, write=(arg(28, bytes(8)),))
+    number = client.send("Genop", request) if method == "Genop" else stream(client, [request])
+    with pytest.raises(Refused, match=r"expected an operation on arguments, .* method T") as caught:
+        client.answer(number)
+    assert (caught.value.code, caught.value.errno) == (INTERNAL, EINVAL)
+
+
 def test_operations_that_no_plugin_implements_say_so(client: RawClient, serve: Serve) -> None:
     agent = serve(plugins="cpu")
     with RawClient(agent.endpoint) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,16 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vaccel
-from vaccel import Arg, ArgType, Config, OpType, Resource, ResourceType, Session
+from vaccel import Arg, ArgType, Config, OpType, Resource, ResourceType, Session, runtime
+from vaccel.agent import Agent
 from vaccel.blob import BlobType
 from vaccel.error import InvalidArgument, NotFound, NotSupported
 from vaccel.ops import onnx, tf, torch
 from vaccel.ops.catalog import BY_NAME, EXTENSIONS, OPERATIONS
 from vaccel.ops.kinds import WireArg
 from vaccel.ops.numbers import Array
-from vaccel.ops.objects import ResourceLike
+from vaccel.ops.objects import Object, ResourceLike, ResourceRef
 from vaccel.ops.spec import Operation
 from vaccel.ops.tf import lite
+from vaccel.plugin import Plugin
 from vaccel.rpc import messages
 from vaccel.testing import strategies
 from vaccel.testing.forms import FORMS
@@ -460,6 +463,32 @@ def test_genop_fills_its_write_arguments(session: Session) -> None:
     total = np.empty(3, F4)
     session.genop([code, Arg([1.0, 2, 3]), Arg(floats(4, 5, 6))], [Arg(total)])
     assert total.tolist() == [5.0, 7.0, 9.0]
+
+
+@pytest.mark.parametrize("where", ["here", "at an agent"])
+@pytest.mark.parametrize("op", OPERATIONS.values(), ids=lambda op: op.name)
+def test_genop_is_for_operations_that_travel_so(op: Operation, where: str) -> None:
+    """Of the others no kernel runs: they have methods of their own."""
+    ran = []
+    plugin = Plugin("counting")
+    plugin.find = lambda op: lambda session, *values: ran.append(op)  # type: ignore[method-assign]
+    vaccel.bootstrap(Config(plugins=""))
+    runtime.current().add(plugin, "the test")
+    with Agent("unix://@vaccel-genop") as agent:
+        with Session(endpoint=None if where == "here" else agent.endpoint) as session:
+            message = (
+                f"found {op.name} .*; call session.{op.name}, or the agent's method {op.method}"
+            )
+            with pytest.raises(InvalidArgument) as caught:
+                session.genop([Arg(op.code, ArgType.UINT8), Arg(1, ArgType.INT64)], [Arg(bytes(9))])
+    assert bool(re.search(message, caught.value.message)) == (op.method != "Genop")
+    assert ran == []
+
+
+def test_operations_without_methods_of_their_own_have_a_form_on_the_wire() -> None:
+    for op in GENOP:
+        for kind in (*op.inputs.values(), *op.outputs.values()):
+            assert isinstance(kind, ResourceRef) or not isinstance(kind, Object)
 
 
 @pytest.mark.parametrize(
