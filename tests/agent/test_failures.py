@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.agent import kernels, peers
@@ -28,6 +29,7 @@ from vaccel.error import (
     SessionClosed,
 )
 from vaccel.rpc import codec, frames, messages
+from vaccel.rpc.arguments import EMPTY_WRITE_ARGS
 from vaccel.rpc.client import Client
 from vaccel.rpc.handler import Limits
 from vaccel.rpc.messages import SERVICES
@@ -156,17 +158,46 @@ def test_custom_types_are_told_apart(agent: Agent) -> None:
     assert [read[3].custom_type_id for read, _ in seen] == [7, 8]
 
 
-def agent_call_recorder(seen: list[Any]) -> peers.Script:
+def gemm(session: Session, c: Any = None, beta: float = 1.0) -> list[float]:
+    return session.sgemm(2, 2, 1, 1.0, [1.0, 2.0], 1, [3.0, 4.0], 2, beta, 2, c)
+
+
+@pytest.mark.parametrize("features", [0, EMPTY_WRITE_ARGS])
+def test_a_matrix_of_zeros_goes_up_as_its_size_where_the_agent_knows_that(
+    agent: Agent, features: int
+) -> None:
+    seen: list[Any] = []
+    call = agent_call_recorder(seen, features)
+    ones = [1.0] * 4
+    with fake_peer(call) as endpoint, Session(endpoint=endpoint) as session:
+        for c in (None, [0.0] * 4, [-0.0] * 4, ones):
+            gemm(session, c)
+    sent = [arg for _, (arg,) in seen]
+    assert [arg.size for arg in sent] == [16] * 4
+    zeros = b"" if features else bytes(16)
+    assert [arg.buf for arg in sent[:2]] == [zeros] * 2
+    assert [np.frombuffer(arg.buf, "f4").tolist() for arg in sent[2:]] == [[-0.0] * 4, ones]
+    assert sent[2].buf != bytes(16)
+
+
+def test_a_matrix_that_nobody_gave_counts_as_zeros_on_both_sides(sessions: list[Session]) -> None:
+    for session in sessions:
+        assert gemm(session) == gemm(session, [0.0] * 4) == [3.0, 4.0, 6.0, 8.0]
+        assert gemm(session, [1.0] * 4, beta=2.0) == [5.0, 6.0, 8.0, 10.0]
+
+
+def agent_call_recorder(seen: list[Any], features: int = 0) -> peers.Script:
     """An agent that notes the arguments of each Genop and sends its write arguments back."""
 
     def script(sock: socket.socket) -> None:
         while True:
             stream, envelope, payload = peers.read_request(sock)
             if envelope.method == "CreateSession":
-                answer: Any = messages.CreateSessionResponse(session_id=1)
+                answer: Any = messages.CreateSessionResponse(session_id=1, features=features)
             elif envelope.method == "Genop":
                 seen.append((list(payload.read_args), list(payload.write_args)))
-                answer = messages.GenopResponse(write_args=payload.write_args)
+                filled = [peers.arg(a.arg_type, a.buf or bytes(a.size)) for a in payload.write_args]
+                answer = messages.GenopResponse(write_args=filled)
             else:
                 answer = messages.Empty()
             peers.reply(sock, stream, peers.ok(answer))

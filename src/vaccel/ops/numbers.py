@@ -167,6 +167,12 @@ class InOut(Array):
         self._need(array.size, dims)
         return array
 
+    def offer(self, value: Any) -> WireArg:
+        """The write argument for `value`; of zeros, such as what nobody gave, only the size."""
+        arg = self.to_wire(value)
+        bits = arg.buf.view(f"u{self.dtype.itemsize}")  # in which -0.0 is not zero
+        return arg if bits[:64].any() or bits.any() else arg._replace(buf=None)
+
     def from_wire(self, arg: WireArg, dims: Dims) -> np.ndarray[Any, Any]:
         # A write argument without memory, only a size, starts as zeros.
         if arg.buf is not None:

@@ -192,7 +192,7 @@ class Operation:
         for name in self.wire_outputs:
             kind = self.inputs.get(name)
             if isinstance(kind, InOut):
-                args.append(kind.to_wire(given[name]))
+                args.append(kind.offer(given[name]))
             else:
                 args.append(self.outputs[name].size(dims))
         for name, kind in self.inputs.items():
