@@ -93,11 +93,11 @@ def _parameter(kind: Parameter, text: str) -> Any:
     """A function's argument, which knows by itself what it may be."""
     if isinstance(kind, Image):
         if text.endswith(_ARRAY_FILES):
-            return _array(text, None)
+            return _read_npy(text) if text.endswith(".npy") else _array(text, F32)
         with pictures.decoded(_content(text), what=text) as picture:
             return np.array(picture)
     if isinstance(kind, Matrix):
-        return _array(text, None if text.endswith(".npy") else F64)
+        return _read_npy(text) if text.endswith(".npy") else _array(text, F64)
     if isinstance(kind, Choice):
         return int(text) if text.isdigit() else text
     return _number(text, I32 if isinstance(kind, Int) else F64)
