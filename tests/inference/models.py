@@ -15,6 +15,7 @@ import pytest
 from vaccel.blob import ResourceType
 from vaccel.inference import layouts
 from vaccel.inference.description import Description, describe
+from vaccel.inference.layouts import Output
 from vaccel.inference.results import Result
 from vaccel.sources import described
 
@@ -172,7 +173,15 @@ class Engine:
     def find(self, images: Array) -> Result:
         rows, columns = (1, 2) if self.description.layout == "NHWC" else (2, 3)
         size = images.shape[rows], images.shape[columns]
-        return layouts.decode(self.description, self.outputs(images), size)
+        return decode(self.description, self.outputs(images), size)
+
+
+def decode(
+    description: Description, outputs: Mapping[str, Array], size: tuple[int, int] | None = None
+) -> Result:
+    """The result in a model's outputs, by name; `size` is that of its input."""
+    made = [Output(name, values.shape, values.dtype) for name, values in outputs.items()]
+    return layouts.bind(description, made)(outputs, size)
 
 
 def _signature(one: Any) -> tuple[str, list[Any], Any]:

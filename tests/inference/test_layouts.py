@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.inference.models import PLAIN, Engine, by_pixel, grey, mean_colour, model, node, table
+from tests.inference.models import (
+    PLAIN,
+    Engine,
+    by_pixel,
+    decode,
+    grey,
+    mean_colour,
+    model,
+    node,
+    table,
+)
 from vaccel.error import InvalidArgument
 from vaccel.inference import layouts
 from vaccel.inference.description import Description
@@ -52,7 +62,7 @@ def test_probabilities_stay_as_they_are():
     engine = Engine(content, {**PLAIN, "task": "classify"})
     picture = grey(0.25)
     made = engine.outputs(picture)["logits"]
-    scores = layouts.decode(engine.description, {"logits": made})
+    scores = decode(engine.description, {"logits": made})
     assert isinstance(scores, Scores)
     np.testing.assert_array_equal(scores.scores, made[0])
 
@@ -219,7 +229,7 @@ def test_what_shapes_do_not_declare_the_outputs_tell(key: str):
     side = 96 if key == "yolov8" else 100
     outputs = engine.outputs(grey(1, side, side))
     open_ended = Description("detect", (side, side), tuple(NAMES))
-    result = layouts.decode(open_ended, outputs)
+    result = decode(open_ended, outputs)
     assert isinstance(result, Boxes)
     expect(result)
 
@@ -236,7 +246,7 @@ def test_an_undeclared_output_shape_is_settled_by_the_outputs():
 
 def test_half_precision_is_read():
     rows = np.ascontiguousarray(yolo_rows().T)[None].astype(np.float16)
-    boxes = layouts.decode(Description("detect", (96, 96), tuple(NAMES)), {"output0": rows})
+    boxes = decode(Description("detect", (96, 96), tuple(NAMES)), {"output0": rows})
     assert isinstance(boxes, Boxes)
     np.testing.assert_array_equal(boxes.boxes, CORNERS)
     np.testing.assert_allclose(boxes.scores, SCORES, atol=1e-3)
@@ -298,8 +308,8 @@ def test_parts_of_an_open_input_are_scaled_to_what_it_was():
     description = Description("detect", None, tuple(NAMES))
     outputs = {"logits": softmax_logits()[None], "pred_boxes": centred()}
     with pytest.raises(InvalidArgument, match="size is not known"):
-        layouts.decode(description, outputs)
-    boxes = layouts.decode(description, outputs, (200, 50))
+        decode(description, outputs)
+    boxes = decode(description, outputs, (200, 50))
     assert isinstance(boxes, Boxes)
     np.testing.assert_allclose(boxes.boxes, CORNERS * [0.5, 2, 0.5, 2], rtol=1e-5)
 
@@ -324,7 +334,7 @@ def test_of_thousands_of_boxes_the_best_remain_in_little_memory():
     description = Description("detect", (640, 640), ("thing",))
     tracemalloc.start()
     try:
-        boxes = layouts.decode(description, {"output0": rows})
+        boxes = decode(description, {"output0": rows})
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -607,10 +617,10 @@ def test_every_layout_of_floats_is_tried_with_nonsense():
 def test_what_is_no_number_is_refused(key: str, name: str, wrong: float):
     _, values = VALUES[key]
     outputs = {one: array.astype(np.float32) for one, array in values.items()}
-    layouts.decode(described(key), outputs)
+    decode(described(key), outputs)
     outputs[name] = np.full_like(outputs[name], wrong)
     with pytest.raises(InvalidArgument, match=r"model: .*expected .* from .*found "):
-        layouts.decode(described(key), outputs)
+        decode(described(key), outputs)
 
 
 @pytest.mark.parametrize("key", layouts.FORMATS)
@@ -620,7 +630,7 @@ def test_what_is_no_number_is_refused(key: str, name: str, wrong: float):
 def test_a_shape_that_does_not_fit_is_refused(key: str, shape: tuple[int, ...]):
     description = Description(layouts.FORMATS[key].task, (64, 64), ("a", "b"), output_format=key)
     with pytest.raises(InvalidArgument, match=rf"output_format {key}: expected .*found no output"):
-        layouts.decode(description, {"made": np.zeros(shape, np.float32)})
+        decode(description, {"made": np.zeros(shape, np.float32)})
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (1, 0, 0), (2, 9, 4, 4)])
@@ -632,7 +642,7 @@ def test_a_named_output_must_fit_too(key: str, shape: tuple[int, ...]):
     )
     outputs = {name: np.zeros(shape, np.float32) for name in roles.values()}
     with pytest.raises(InvalidArgument, match=rf"output_format {key}: expected .*found no output"):
-        layouts.decode(description, outputs)
+        decode(description, outputs)
 
 
 NUMBERS = [0, 0.3, 0.9, 1, -1, 3, 1e6, -1e6, 1e30, -1e30, 1e300, 5e-324, 2.0**62, np.nan, np.inf]
@@ -656,14 +666,14 @@ def test_whatever_the_numbers_are_they_are_read_or_refused(
             warnings.simplefilter("ignore")
             outputs[name] = values.astype(dtype)
     with contextlib.suppress(InvalidArgument):
-        for array in vars(layouts.decode(described(key), outputs)).values():
+        for array in vars(decode(described(key), outputs)).values():
             assert np.isfinite(array).all()
 
 
 @pytest.mark.parametrize("task", ["classify", "detect", "segment", "pose", "depth"])
 def test_outputs_of_no_layout_are_refused_with_all_that_would_be(task: str):
     with pytest.raises(InvalidArgument) as caught:
-        layouts.decode(Description(task, (64, 64)), {"made": np.zeros((2, 1), np.float32)})
+        decode(Description(task, (64, 64)), {"made": np.zeros((2, 1), np.float32)})
     for row in layouts.FORMATS.values():
         assert (f"{row.key} {row.shapes}" in str(caught.value)) == (
             row.task == task and row.guessed
@@ -674,7 +684,7 @@ def test_outputs_of_no_layout_are_refused_with_all_that_would_be(task: str):
 def test_scores_that_are_logits_are_refused():
     rows = np.full((1, 7, 20), 5, np.float32)
     with pytest.raises(InvalidArgument, match=r"scores: expected scores from 0 to 1, found 5"):
-        layouts.decode(Description("detect", (64, 64), ("a", "b", "c")), {"output0": rows})
+        decode(Description("detect", (64, 64), ("a", "b", "c")), {"output0": rows})
 
 
 def test_a_layout_of_another_task_is_refused():
@@ -682,11 +692,11 @@ def test_a_layout_of_another_task_is_refused():
     with pytest.raises(
         InvalidArgument, match=r"output_format: expected one of yolov8, .*'heatmaps'"
     ):
-        layouts.decode(description, {"made": np.zeros((1, 3, 4, 4), np.float32)})
+        decode(description, {"made": np.zeros((1, 3, 4, 4), np.float32)})
 
 
 @pytest.mark.parametrize("dtype", [bool, complex, str])
 def test_outputs_of_no_numbers_are_refused(dtype: type):
     outputs: dict[str, Any] = {"made": np.zeros((1, 3), dtype)}
     with pytest.raises(InvalidArgument, match="found made"):
-        layouts.decode(Description("classify", (64, 64)), outputs)
+        decode(Description("classify", (64, 64)), outputs)

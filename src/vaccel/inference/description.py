@@ -95,7 +95,13 @@ def describe(
     if len(inputs) != 1:
         found = ", ".join(name for name, _, _ in inputs) or "none"
         raise InvalidArgument(f"model: expected one input, for the picture, found {found}")
-    name, extents, dtype = inputs[0]
+    description = _from(facts, *inputs[0])
+    made = [Output(name, _extents(shape), np.dtype(dtype)) for name, shape, dtype in outputs]
+    return replace(description, output_format=settle(description, made))
+
+
+def _from(facts: Mapping[str, Fact], name: str, extents: Sequence[Any], dtype: Any) -> Description:
+    """What `facts` say of a model with this input."""
     shape = _extents(extents)
     layout = _layout(facts, name, shape)
     static = (shape[2], shape[3]) if layout == "NCHW" else (shape[1], shape[2])
@@ -103,7 +109,7 @@ def describe(
         raise Unsettled("task", f"it may be one of {', '.join(keys.TASKS)}", "classify")
     get = _getter(facts)
     task = get("task")
-    description = Description(
+    return Description(
         task=task,
         names=() if task == "depth" else get("names", ()),
         layout=layout,
@@ -118,8 +124,6 @@ def describe(
         **_sizes(facts, static),
         **_scaling(facts, np.dtype(dtype)),
     )
-    made = [Output(name, _extents(shape), np.dtype(dtype)) for name, shape, dtype in outputs]
-    return replace(description, output_format=settle(description, made))
 
 
 def _getter(facts: Mapping[str, Fact]) -> Callable[..., Any]:

@@ -76,9 +76,12 @@ class Signature:
         wanted = ", ".join(map(str, self.wanted)) or "no inputs"
         return InvalidArgument(f"{self.operation}: {why}; the model wants: {wanted}")
 
-    def failed(self, exc: Exception) -> FFIError:
-        """The error for a run that the engine gave up; inputs are what its caller can change."""
-        reason = one_line(exc)
+    def failed(self, exc: Exception, reason: str = "") -> FFIError:
+        """The error for a run that the engine gave up; inputs are what its caller can change.
+
+        `reason` is what `exc` says in fewer words.
+        """
+        reason = reason or one_line(exc)
         if isinstance(exc, MemoryError) or ("allocate" in reason and "memory" in reason):
             return ResourceExhausted(f"{self.operation}: out of memory: {reason}")
         return self.refused(f"the engine could not run the model: {reason}")
@@ -113,7 +116,7 @@ def not_a_model(operation: str, resource: Resource, blob: Blob, reason: str) -> 
     )
 
 
-def one_line(exc: Exception) -> str:
+def one_line(exc: Exception | str) -> str:
     """The engine's reason; of a traceback of a model's own code the last line, which has it."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     if any(line.startswith("Traceback") for line in lines):

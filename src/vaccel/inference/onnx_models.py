@@ -118,7 +118,7 @@ class OnnxModel:
         except FFIError:
             raise
         except Exception as exc:  # as in open_model
-            raise self.signature.failed(_Reason(reason(exc))) from exc
+            raise self.signature.failed(exc, reason(exc)) from exc
 
     def _feeds(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         if not any(tensor.name for tensor in tensors):
@@ -160,10 +160,6 @@ def options(ort: Any) -> Any:
 def reason(exc: Exception) -> str:
     """The engine's words, without the codes that it puts before them."""
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", inputs.one_line(exc))
-
-
-class _Reason(Exception):
-    """An engine's error in fewer words."""
 
 
 def file_of(resource: Resource, blob: Blob) -> Path:

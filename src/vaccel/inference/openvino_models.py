@@ -103,7 +103,7 @@ class OpenVinoModel:
         except FFIError:
             raise
         except Exception as exc:  # as in open_model
-            raise self._signature.failed(_Reason(_reason(exc))) from exc
+            raise self._signature.failed(exc, _reason(exc)) from exc
 
     def _place(self, node: Node) -> int:
         """Which output `node` is; one inside the graph becomes an output, too."""
@@ -235,10 +235,6 @@ def _output(value: Any) -> Tensor:
 # -- errors ------------------------------------------------------------------------------------
 
 
-class _Reason(Exception):
-    """An engine's error in fewer words."""
-
-
 def _reason(exc: Exception) -> str:
     """What OpenVINO says, without the places in its source."""
     text = str(exc)
@@ -250,4 +246,4 @@ def _reason(exc: Exception) -> str:
         for line in text.splitlines()
         if not re.match(r"Exception from |Check '|FrontEnd API failed|Summary:|To facilitate", line)
     ]
-    return inputs.one_line(_Reason("\n".join(lines)))
+    return inputs.one_line("\n".join(lines))

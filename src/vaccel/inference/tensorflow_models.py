@@ -290,7 +290,7 @@ class TensorFlowModel:
             return DeadlineExceeded(f"tf_model_run: {reason}")
         if isinstance(exc, errors.ResourceExhaustedError):
             return ResourceExhausted(f"tf_model_run: out of memory: {reason}")
-        return signature.failed(Exception(reason))
+        return signature.failed(exc, reason)
 
 
 _KINDS = {int(kind): kind for kind in TensorType}
@@ -310,4 +310,4 @@ def _reason(exc: Exception) -> str:
     if lacking:
         return f"it needs operations that TensorFlow lacks: {lacking[1]}"
     text = re.sub(r"\[\[\{\{node .*?\}\}.*?\]\]|\(defined at .*?\)", "", text)
-    return inputs.one_line(Exception(text))
+    return inputs.one_line(text)

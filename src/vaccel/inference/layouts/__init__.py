@@ -28,7 +28,6 @@ __all__ = [
     "Output",
     "Unsettled",
     "bind",
-    "decode",
     "guess",
     "settle",
     "threshold",
@@ -40,23 +39,14 @@ FORMATS: dict[str, Format] = {
 """Every layout by its key, the description's output_format."""
 
 
-def decode(
-    description: Description,
-    outputs: Mapping[str, Array],
-    size: tuple[int, int] | None = None,
-) -> Result:
-    """The result in a model's outputs, by name.
-
-    `size` is the height and width of the input that it was run on, needed only where the
-    description leaves it open. InvalidArgument: the outputs do not fit the layout, or hold NaN,
-    infinity or scores that are none; several layouts fit; the error says what would settle it.
-    """
-    made = [Output(name, values.shape, values.dtype) for name, values in outputs.items()]
-    return bind(description, made)(outputs, size)
-
-
 def bind(description: Description, made: Sequence[Output]) -> Callable[..., Result]:
-    """`decode` for outputs of the shapes and types of `made`: a function of outputs and size."""
+    """What reads the result in outputs of the shapes and types of `made`.
+
+    It gets the outputs by name and, needed only where the description leaves it open, the height
+    and width of the input that they were made of. InvalidArgument, from either: the outputs do not
+    fit the layout, or hold NaN, infinity or scores that are none; several layouts fit, and the
+    error says what would settle it.
+    """
     row = _row(description.output_format or guess(description, made), description.task)
     names = row.bind(made, description)
 
