@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.agent.peers import RawClient, Refused
-from tests.inference.models import mean_colour, onnx
+from tests.inference.models import engine, mean_colour, onnx
 from tests.inference.pairs import pair
 from vaccel import Resource, ResourceType, Session
 from vaccel.agent import Agent
@@ -106,6 +106,18 @@ def test_an_export_of_hugging_face_with_open_axes_is_used_as_it_is(
 def test_labels_go_with_a_model(sessions: Sessions, tmp_path: Path):
     path = written(tmp_path, sidecar=SAID, labels="x\ny\nz\n")
     assert tags(sessions, Resource(path, MODEL)) == "y"
+
+
+def test_a_model_in_onnxruntimes_own_format_takes_its_neighbours(
+    sessions: Sessions, tmp_path: Path
+):
+    written(tmp_path, sidecar=SAID, labels="x\ny\nz\n", config={})
+    options = engine.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    engine.InferenceSession(str(tmp_path / "model.onnx"), options)
+    (tmp_path / "model.onnx").unlink()
+    assert tags(sessions, Resource(tmp_path / "model.ort", MODEL)) == "y"
 
 
 def test_a_listed_models_neighbours_go_with_it_and_listed_ones_count_before(

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from vaccel.blob import Blob
     from vaccel.resource import Resource
 
-SUFFIXES = (".onnx",)
-
 # The format's version, field 1, from 3 on (a TensorFlow SavedModel has 1 there); or ORT's mark.
 _BEGINNING = re.compile(rb"\x08[\x03-\x7f]|....ORTM", re.DOTALL)
 
@@ -102,7 +100,7 @@ def open_resource(resource: Resource) -> ImageModel | Unfit | None:
     if not holds_model(resource):
         return None
     try:
-        blob = inputs.model_file(resource, SUFFIXES)
+        blob = inputs.model_file(resource, onnx_models.SUFFIXES)
         # A file where there are several, for weights beside the model. Without one, they would be
         # looked for in this process's current folder.
         alone = len(resource.blobs()) == 1 and not resource.paths
