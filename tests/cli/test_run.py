@@ -237,7 +237,11 @@ def test_arguments_have_a_type_and_a_value(text: str, type: ArgType, value: obje
         ("run classify none.jpg", 1, "classify: image: expected a readable file"),
         ("run classify picture.jpg --plugins cpu", 1, "classify: no loaded plugin implements it"),
         ("run classify picture.jpg --plugins cpu", 1, "`vaccel plugins` lists what each has"),
-        ("run classify picture.jpg --model none.onnx", 1, "model: expected a file, a folder or a"),
+        (
+            "run classify picture.jpg --model none.onnx",
+            1,
+            "model: expected a file, a folder, an archive or a",
+        ),
         ("run fpga_vadd 1 2 --model a.onnx", 2, "--model: expected one of classify, detect, "),
         ("run detect_boxes picture.jpg --show", 2, "--show: expected one of classify, detect, "),
         ("run detect picture.jpg --show=a.jpg", 2, "--show: expected FILE.png, found 'a.jpg'"),
