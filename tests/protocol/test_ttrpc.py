@@ -140,7 +140,7 @@ def test_any_segmentation_gives_the_same_requests(
     wire = b"".join(frame(*one) for one in frames)
     connection = Connection(Role.SERVER, LIMIT)
     assert seen(feed(connection, cut(wire, places))) == expected
-    assert connection.reader.idle
+    assert connection.between
 
 
 SAMPLE = [
@@ -175,9 +175,9 @@ def test_trailing_data_waits_for_the_rest_of_its_frame() -> None:
     connection = Connection(Role.SERVER)
     last = request(9, b"the end")
     assert seen(feed(connection, [b"".join(SAMPLE) + last[:12]])) == SAMPLE_EVENTS
-    assert not connection.reader.idle
+    assert not connection.between
     assert seen(feed(connection, [last[12:]])) == [(9, b"the end", None, 0)]
-    assert connection.reader.idle
+    assert connection.between
 
 
 @pytest.mark.parametrize("size", [0, 5, 70_000])
@@ -187,7 +187,7 @@ def test_a_truncated_frame_is_no_event(size: int) -> None:
         if end < len(wire):
             connection = Connection(Role.SERVER)
             assert feed(connection, [wire[:end]]) == []
-            assert connection.reader.idle == (end == 0)
+            assert connection.between == (end == 0)
 
 
 @given(st.binary(max_size=300), st.sampled_from(Role))

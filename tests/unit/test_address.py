@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaccel.config import DEFAULT_ENDPOINT
 from vaccel.error import (
     ConnectionFailed,
     DeadlineExceeded,
@@ -25,7 +26,6 @@ from vaccel.error import (
     ProtocolError,
 )
 from vaccel.rpc.address import (
-    DEFAULT,
     Endpoint,
     bound,
     connect,
@@ -95,7 +95,7 @@ def test_endpoint_is_parsed_and_printed_in_canonical_form(text: str, endpoint: E
     [
         ("vsock://-1:2048", "vsock://any:2048"),
         ("tcp://h:0080", "tcp://h:80"),
-        (DEFAULT, "tcp://127.0.0.1:65500"),
+        (DEFAULT_ENDPOINT, "tcp://127.0.0.1:65500"),
     ],
 )
 def test_other_spellings_become_canonical(text: str, canonical: str) -> None:
@@ -318,8 +318,8 @@ def test_each_failure_of_the_system_has_its_class_and_advice(
 
     monkeypatch.setattr(socket.socket, "connect", fail)
     with pytest.raises(cls, match=reason) as caught:
-        connect(parse(DEFAULT), PATIENCE)
-    assert str(caught.value).startswith(f"cannot connect to {DEFAULT}: ")
+        connect(parse(DEFAULT_ENDPOINT), PATIENCE)
+    assert str(caught.value).startswith(f"cannot connect to {DEFAULT_ENDPOINT}: ")
 
 
 @pytest.mark.parametrize("text", ["tcp://127.0.0.1:0", "vsock://any:2048", "vsock://2:0"])

@@ -13,9 +13,6 @@ from typing import Any, ClassVar
 from vaccel.error import ConnectionFailed, InvalidArgument, ProtocolError
 from vaccel.rpc import sockets
 
-DEFAULT = "tcp://127.0.0.1:65500"
-"""Where agents listen and clients connect when nobody says otherwise."""
-
 _U32_MAX = 2**32 - 1  # in vsock addresses this value means "any"
 
 

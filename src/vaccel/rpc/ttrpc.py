@@ -171,11 +171,6 @@ class Reader:
         data, self.large = self.large, None
         return [Frame(stream, kind, flags, data)]
 
-    @property
-    def idle(self) -> bool:
-        """No frame has been received in part."""
-        return not (self.rest or self.skip) and self.large is None
-
 
 class Connection:
     """One end of a connection: frames in, whole requests or responses out."""
