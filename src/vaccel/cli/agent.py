@@ -121,7 +121,6 @@ def _parser(prog: str) -> program.Parser:
         description="Serve this machine's plugins to programs elsewhere.",
         epilog=_EPILOG.format(prog=prog),
     )
-    limits = Limits()
     parser.add_argument(
         "-a",
         "--server-address",
@@ -136,6 +135,19 @@ def _parser(prog: str) -> program.Parser:
         default="",
         help="plugins=A:B, log_level=1…4, log_file=PATH, …; over the environment's VACCEL_*",
     )
+    _add_limits(parser, Limits())
+    _add_permissions(parser)
+    parser.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=_checked(_seconds),
+        default=5.0,
+        help="how long running calls may take at the end (default: %(default)g)",
+    )
+    return parser
+
+
+def _add_limits(parser: program.Parser, limits: Limits) -> None:
     parser.add_argument(
         "--max-message",
         metavar="BYTES",
@@ -165,6 +177,9 @@ def _parser(prog: str) -> program.Parser:
         default=limits.threads,
         help="threads for slow requests, beyond one for each connection (default: %(default)s)",
     )
+
+
+def _add_permissions(parser: program.Parser) -> None:
     parser.add_argument(
         "--allow-path",
         metavar="FOLDER",
@@ -189,14 +204,6 @@ def _parser(prog: str) -> program.Parser:
         help="exec: let clients run functions of their own libraries, with all that this user "
         "may do; loads the plugin exec if it is not among the plugins",
     )
-    parser.add_argument(
-        "--grace",
-        metavar="SECONDS",
-        type=_checked(_seconds),
-        default=5.0,
-        help="how long running calls may take at the end (default: %(default)g)",
-    )
-    return parser
 
 
 def _checked(convert: Callable[[str], T]) -> Callable[[str], T]:

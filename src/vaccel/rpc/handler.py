@@ -45,7 +45,7 @@ class Limits:
     """What a client may use of a server."""
 
     message: int = DEFAULT_LIMIT
-    """Bytes of one request."""
+    """Bytes of one request, and of one answer."""
     threads: int = 32
     """Threads for slow requests, beyond one for each connection, for all connections together."""
     connections: int = 4096
