@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from vaccel.error import (
     ResourceExhausted,
     SessionClosed,
 )
+from vaccel.foreign import worker
 from vaccel.plugins.exec import Settings, plugin
 
 Compiled = Callable[[str], Path]
@@ -88,6 +90,9 @@ class End:
 
     def __init__(self, pid: int) -> None:
         self._fd = os.pidfd_open(pid)
+
+    def runs(self) -> bool:
+        return not select.select([self._fd], [], [], 0)[0]
 
     def wait(self) -> None:
         try:
@@ -187,13 +192,43 @@ def test_a_crash_is_seen_though_a_process_of_the_library_lives_on(
     child.wait()  # it was ended with its parent
 
 
+def test_a_process_that_detaches_itself_ends_with_its_worker(
+    session: Session, rogue: str, pipe: Pipe
+) -> None:
+    session.exec(rogue, "leave_daemon", [pipe.arg])
+    daemon = End(pipe.pid())
+    with Session() as other:
+        other.exec(rogue, "fine")
+    assert daemon.runs()  # the end of another session's worker is not its own
+    with pytest.raises(PluginError, match="SIGABRT"):
+        session.exec(rogue, "aborts")
+    daemon.wait()
+
+
+def test_a_process_that_detaches_itself_ends_with_the_session(
+    session: Session, rogue: str, pipe: Pipe
+) -> None:
+    session.exec(rogue, "leave_daemon", [pipe.arg])
+    daemon = End(pipe.pid())
+    session.close()
+    daemon.wait()
+
+
+def test_children_are_found_without_the_kernels_list() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        assert worker._children_among_all(os.getpid()) >= {child.pid}
+        assert worker._children() <= worker._children_among_all(os.getpid())
+        child.communicate()
+    assert child.pid not in worker._children_among_all(os.getpid())
+
+
 def test_the_end_of_the_process_that_starts_workers_costs_a_call(
     session: Session, rogue: str, pipe: Pipe
 ) -> None:
     calling = Calling(session, rogue, "hang", [pipe.arg])
-    worker = pipe.pid()
-    end = End(worker)
-    os.kill(parent_of(worker), signal.SIGKILL)
+    pid = pipe.pid()
+    end = End(pid)
+    os.kill(parent_of(pid), signal.SIGKILL)
     assert isinstance(calling.raised(), PluginError)
     end.wait()
     assert session.exec(rogue, "fine") is None
@@ -221,6 +256,18 @@ def test_memory_can_be_limited(
         # The memory of arguments is no part of it.
         large = bytes(300 << 20)
         session.exec(str(compiled("plain")), "nothing", [Arg(large), Arg(large)])
+
+
+def test_shared_memory_counts(
+    rogue: str, compiled: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VACCEL_EXEC_MEMORY", "128M")
+    bootstrap(CONFIG)
+    with Session() as session:
+        words = r"hog_shared: uses 0\.\d+ GiB: .* limited to 0\.125 GiB \(VACCEL_EXEC_MEMORY\)"
+        with pytest.raises(ResourceExhausted, match=words):
+            session.exec(rogue, "hog_shared")
+        assert session.exec(rogue, "fine") is None
 
 
 @pytest.mark.parametrize(
@@ -319,10 +366,12 @@ def test_no_process_survives_the_agent(rogue: str, pipe: Pipe, number: signal.Si
     with processes.agent(*AGENT, "--grace", "0") as agent:
         bootstrap(Config("noop"))
         session = Session(endpoint=agent.endpoint)
+        session.exec(rogue, "leave_daemon", [pipe.arg])
+        ends = [End(pipe.pid())]
         calling = Calling(session, rogue, "hang", [pipe.arg])
-        worker = pipe.pid()
-        ends = [End(worker), End(parent_of(worker))]
-        agent.stop(number)
+        pid = pipe.pid()
+        ends += [End(pid), End(parent_of(pid))]
+        agent.process.send_signal(number)
         for end in ends:
             end.wait()
         assert isinstance(calling.raised(), FFIError)

@@ -8,12 +8,14 @@ import fcntl
 import math
 import mmap
 import os
+import re
 import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +38,7 @@ MEMORY_VARIABLE = "VACCEL_EXEC_MEMORY"
 _LEAST_MEMORY = 1 << 16
 _KEPT_MEMORY = 1 << 26
 _GRACE_MS = 1000  # for the libraries' destructors
+_LOOK_MS = 50  # between looks at the memory of a process in a call
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 # After these a failed allocation that the library did not check is a likely reason.
 _SUSPECT = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
@@ -61,11 +64,12 @@ class Worker:
     """
 
     def __init__(self, server: ForkServer, plan: Plan, memory: int | None) -> None:
-        """`memory`: the most bytes of data that the process may have, None for no limit."""
+        """`memory`: the most bytes that the process may have, None for no limit."""
         self._server, self._plan, self._limit = server, plan, memory
         self._lock = threading.Lock()
         self._killing = threading.Lock()
         self._shared: Bytes | None = None
+        self._mapped = 0  # bytes there for arguments, at most
         self._address = 0
         self._loaded = False
         self._closed = False
@@ -142,56 +146,69 @@ class Worker:
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
             self._shared = None
             self._mapping = mmap.mmap(fd, rounded)
+            self._mapped = max(self._mapped, rounded)  # one or the other, while it changes them
             answer = self._ask(worker.MAP + worker.SIZE.pack(rounded), limit, [fd])
         finally:
             os.close(fd)
         if answer[:1] == worker.FAILED:
             raise ResourceExhausted(f"{size} bytes of arguments: {answer[1:].decode()}")
         (self._address,) = worker.SIZE.unpack(answer[1:])
+        self._mapped = rounded
         self._shared = np.frombuffer(self._mapping, np.uint8)
         return self._shared
 
     def _ask(self, request: bytes, limit: Limit | None, fds: Sequence[int] = ()) -> bytes:
         if len(request) > worker.MESSAGE:
             raise InvalidArgument("the names of libraries and symbol are too long")
-        answer, late = b"", False
+        answer, broken = b"", None
         with contextlib.suppress(OSError):  # the process has ended
             socket.send_fds(self._channel, [request], fds)
-            late = not self._hears(limit)
-            if not late:
+            broken = self._wait(limit)
+            if broken is None:
                 answer = self._channel.recv(worker.MESSAGE, socket.MSG_DONTWAIT)
         if answer:
             return answer
-        if late:
+        if broken is not None:
             self.kill()
         error = self._end()
-        if late and limit is not None:
-            raise DeadlineExceeded(f"{limit.why}; its process was ended")
-        raise error
+        raise broken or error
 
-    def _hears(self, limit: Limit | None) -> bool:
-        """Wait for an answer, or the end of the process; False: the limit passed before."""
-        if limit is None:
-            self._news.poll()
-            return True
-        while not self._news.poll(math.ceil(max(0.0, limit.at - time.monotonic()) * 1e3)):
-            if time.monotonic() >= limit.at:
-                return False
-        return True
+    def _wait(self, limit: Limit | None) -> FFIError | None:
+        """Until an answer, or the end of the process; the error if it breaks a limit before."""
+        while True:
+            left = math.inf if limit is None else limit.at - time.monotonic()
+            if self._news.poll(math.ceil(min(max(left, 0.0) * 1e3, _LOOK_MS))):
+                return None
+            if limit is not None and time.monotonic() >= limit.at:
+                return DeadlineExceeded(f"{limit.why}; its process was ended")
+            used = self._resident()
+            if self._limit is not None and used > self._limit:
+                return ResourceExhausted(
+                    f"uses {used / 2**30:.2f} GiB: {self._limit_words()}; its process was ended"
+                )
+
+    def _resident(self) -> int:
+        """Bytes that only memory holds, and not those of arguments. The kernel keeps memory that
+        processes share (mmap with MAP_SHARED) out of the limit that it knows."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_bytes()
+        except OSError:
+            return 0
+        sizes = re.findall(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", status, re.MULTILINE)
+        return sum(map(int, sizes)) * 1024 - self._mapped
 
     # -- the end -------------------------------------------------------------------------------
 
     def kill(self) -> None:
-        """End the process, and those that it started; a call that runs fails."""
+        """End the process; a call that runs fails. `_end` then sees to those that it started."""
         with self._killing:
             if not self.ended:
                 self._kill()
 
     def _kill(self) -> None:
         # Until it is reaped, which `_end` does, the id is this process's and no other's.
-        for kill in (os.kill, os.killpg):
-            with contextlib.suppress(ProcessLookupError):
-                kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the process, at once if it is in a call; else its libraries may clean up."""

@@ -5,6 +5,9 @@ an interpreter's start a hundred times as long. It has one thread, so that the k
 workers with it (PR_SET_PDEATHSIG means the thread that forked, and an agent's threads come and go),
 and it ends with the process at the other end of its socket.
 
+Libraries may start processes. Those of a worker belong to it, however they detach themselves
+(PR_SET_CHILD_SUBREAPER); when it ends they fall to the fork server, which ends them.
+
 Nothing of vaccel is imported here: that would bring numpy and protobuf into every worker.
 """
 
@@ -40,7 +43,7 @@ RETURNED = struct.Struct("=ii")  # what the function returned, errno
 MESSAGE = 1 << 15
 """The longest one: below what sockets take, and what malloc gives without a system call."""
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None)
 
 Function = Callable[[int, int, int, int], int]
@@ -134,7 +137,8 @@ class _Worker:
 
 
 def _begin_worker(server: int, limit: int) -> None:
-    os.setsid()  # so that its own children can be ended with it
+    os.setsid()  # so that a library's kill(0, …) meets its own processes only
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:  # it ended before that
         os._exit(1)
@@ -153,15 +157,19 @@ def _work(channel: socket.socket) -> None:
     _LIBC.exit(0)  # not os._exit: libraries may have destructors, and files to flush
 
 
-def _serve(control: socket.socket, folder: int) -> None:
-    """Fork workers, and tell how they ended, until the other end closes."""
+def _serve(control: socket.socket, folder: int, workers: set[int]) -> None:
+    """Fork workers, and tell how they ended, until the other end closes. `workers`: those that
+    there are."""
     server = os.getpid()
     while True:
         request, fds, _, _ = socket.recv_fds(control, MESSAGE, 2)
         if not request:
             return
         if request[:1] == REAP:
-            _, status = os.waitpid(NUMBER.unpack(request[1:])[0], 0)
+            (pid,) = NUMBER.unpack(request[1:])
+            _, status = os.waitpid(pid, 0)
+            workers.discard(pid)
+            _end_others(workers)
             control.send(NUMBER.pack(status))
             continue
         worker = os.fork()
@@ -174,9 +182,38 @@ def _serve(control: socket.socket, folder: int) -> None:
                 _work(socket.socket(fileno=fds[0]))
             finally:
                 os._exit(1)
+        workers.add(worker)
         for fd in fds:
             os.close(fd)
         control.send(NUMBER.pack(worker))
+
+
+def _end_others(workers: set[int]) -> None:
+    """End the children that are no workers: processes that ended workers have left, and theirs."""
+    while others := _children() - workers:
+        for pid in others:
+            os.kill(pid, signal.SIGKILL)  # until it is reaped, the id is its own
+        for pid in others:
+            os.waitpid(pid, 0)
+
+
+def _children() -> set[int]:
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children") as file:
+            return set(map(int, file.read().split()))
+    except FileNotFoundError:  # the kernel was built without this list
+        return _children_among_all(me)
+
+
+def _children_among_all(parent: int) -> set[int]:
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            # proc(5): pid (command) state parent …; the command may hold anything.
+            if int(file.read().rpartition(b")")[2].split()[1]) == parent:
+                found.add(int(name))
+    return found
 
 
 def _main(control: str, folder: str) -> None:
@@ -192,8 +229,13 @@ def _main(control: str, folder: str) -> None:
     # By lines, so that a library that crashes has printed what it said.
     stdout = ctypes.c_void_p.in_dll(_LIBC, "stdout")
     _LIBC.setvbuf(stdout, None, 1, 0)
-    with contextlib.suppress(ConnectionError):
-        _serve(socket.socket(fileno=int(control)), int(folder))
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    workers: set[int] = set()
+    try:
+        with contextlib.suppress(ConnectionError):
+            _serve(socket.socket(fileno=int(control)), int(folder), workers)
+    finally:
+        _end_others(set())
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Settings:
     timeout: float | None = 300.0
     """Seconds that a call may take."""
     memory: int | None = 4 << 30
-    """Bytes of data that a worker process may have."""
+    """Bytes of memory that a worker process may have."""
     inprocess: bool = False
 
     @classmethod

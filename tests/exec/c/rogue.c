@@ -1,10 +1,13 @@
 /* Functions that should not be. */
+#define _GNU_SOURCE
 #include "vaccel.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FUNCTION(name) \
@@ -85,6 +88,22 @@ FUNCTION(crash_after_fork)
 	abort();
 }
 
+/* Leaves a process that belongs to no session or group of this one, as daemons do. */
+FUNCTION(leave_daemon)
+{
+	UNUSED;
+	if (fork() == 0) {
+		setsid();
+		if (fork() == 0) {
+			tell(in[0].buf);
+			for (;;)
+				pause();
+		}
+		_exit(0);
+	}
+	return wait(NULL) < 0;
+}
+
 static volatile char *kept; /* or the compiler does without the memory */
 
 FUNCTION(hog_checked)
@@ -111,6 +130,20 @@ FUNCTION(hog_by_steps)
 		*kept = 1;
 	}
 	return 0;
+}
+
+/* Memory that the kernel does not count as this process's data. */
+FUNCTION(hog_shared)
+{
+	UNUSED;
+	size_t size = (size_t)256 << 20;
+	kept = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (kept == MAP_FAILED)
+		return 1;
+	for (size_t i = 0; i < size; i += 4096)
+		kept[i] = 1;
+	for (;;)
+		pause();
 }
 
 FUNCTION(flood)
