@@ -91,6 +91,13 @@ def test_ops_lists_every_operation(capsys: Output):
     assert "indata ndata low_threshold high_threshold → outdata min max" in out
 
 
+def test_ops_lists_the_functions_of_an_operation(capsys: Output):
+    code, out, _ = vaccel(capsys, "ops", "opencv")
+    assert code == 0
+    assert re.search(r"^ 1  resize +The image in another size\.\n +image width", out, re.MULTILINE)
+    assert vaccel(capsys, "ops", "minmax")[0] == 2
+
+
 def test_ops_prints_a_markdown_table(capsys: Output):
     _, out, _ = vaccel(capsys, "ops", "--markdown")
     head, rule, *rows = out.splitlines()

@@ -157,7 +157,7 @@ def _call(
     method: Callable[..., Any], found: Function, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
     values = found.bind(args, kwargs)
-    results = [np.empty(shape, dtype) for shape, dtype in found.results(values)]
+    results = [np.zeros(shape, dtype) for shape, dtype in found.results(values)]
     read = [arg for p in found.parameters for arg in p.encode(values[p.name])]
     method(found.code, read, [Arg(one, array_type(one.dtype)) for one in results])
     given = tuple(one if one.ndim else one.item() for one in results)
