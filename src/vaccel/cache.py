@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
+import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,6 +17,10 @@ from vaccel.error import PermissionDenied
 
 _WORKPLACE = ".build"  # the suffix of the folder in which a file is made
 _LOCK = ".lock"  # in it
+_SUFFIXES = (".so", ".json", ".log")  # of what is made here, and of what is said about it
+_DAY = 86_400.0  # seconds
+
+KEPT_DAYS = 90
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -44,17 +51,47 @@ def _private(path: Path) -> Path:
 
 
 def obtain(target: Path, make: Callable[[Path, int], Path], wait: Callable[[], None]) -> Path:
-    """Give `target`; if it is not there, `make` it, unless another process is at it already.
+    """Give the file kept as `target`; if there is none, `make` it, unless another process does.
 
-    `make` gets an empty folder and returns a file in it. It also gets a descriptor which the
-    processes that it starts should inherit: as long as one has it open, nobody else begins.
-    `wait` is called before waiting for another process.
+    Its name has a hash of its content at the end: a damaged file is made anew. `make` gets an empty
+    folder and returns a file in it. It also gets a descriptor which the processes that it starts
+    should inherit: as long as one has it open, nobody else begins. `wait` is called before waiting
+    for another process.
     """
-    while not target.exists():
+    while True:
+        if found := _kept(target):
+            return found
         with _workplace(target, wait) as (place, lock):
-            if place is not None and not target.exists():
-                os.replace(make(place, lock), target)
-    return target
+            if place is not None and not _kept(target):
+                _keep(make(place, lock), target)
+
+
+def _keep(made: Path, target: Path) -> None:
+    with made.open("rb") as file:
+        digest = _digest(file.read())
+        os.fsync(file.fileno())  # else the name may outlive a power cut, and the content not
+    os.replace(made, target.with_name(f"{target.stem}-{digest}{target.suffix}"))
+
+
+def _kept(target: Path) -> Path | None:
+    """Damaged files are removed: to load one may end the process."""
+    for path in target.parent.glob(f"{glob.escape(target.stem)}-*{target.suffix}"):
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            if path.stem == f"{target.stem}-{_digest(path.read_bytes())}":
+                _mark_used(path)
+                return path
+            path.unlink()
+    return None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:20]
+
+
+def _mark_used(path: Path) -> None:
+    """By its time of change; a day is exact enough."""
+    if time.time() - path.stat().st_mtime > _DAY:
+        os.utime(path)
 
 
 @contextlib.contextmanager
@@ -79,7 +116,15 @@ def _workplace(target: Path, wait: Callable[[], None]) -> Iterator[tuple[Path | 
 
 
 def sweep(where: Path) -> None:
-    """Remove the folders in which killed processes were making something: nobody locks them."""
+    """Remove what was not used for KEPT_DAYS, and what killed processes were making.
+
+    The folders of the latter are those that nobody locks.
+    """
+    oldest = time.time() - KEPT_DAYS * _DAY
+    for path in (path for suffix in _SUFFIXES for path in where.glob("*" + suffix)):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
     for path in where.glob("*" + _WORKPLACE):
         lock = _open(path)
         try:

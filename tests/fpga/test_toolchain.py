@@ -7,7 +7,8 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from vaccel import cache
 from vaccel.error import DeviceError
 from vaccel.fpga import toolchain, tools
+from vaccel.fpga.model.system import Memory, System
 from vaccel.fpga.tools import Cxxrtl, Sources, Verilator
 
 COUNTER = """
@@ -90,7 +92,7 @@ def test_verilog_becomes_a_library_that_counts(
     path = toolchain.build("counter", COUNTER, {"count.cpp": COUNT}, tool=tool)
     assert ctypes.CDLL(str(path)).count_to(77) == 77
     assert library(folder) == path
-    expected = "vaccel: building the simulator of counter (once, about 15 s)\n"
+    expected = "vaccel: building the simulator of counter (once)\n"
     assert capfd.readouterr().err == expected
 
 
@@ -133,6 +135,15 @@ def test_a_key_stands_for_a_design_that_is_then_made_only_to_be_built(folder: Pa
     assert len(made) == 2
 
 
+@pytest.mark.parametrize(("name", "expected"), [("elementwise", "20 s"), ("mmult", "150 s")])
+def test_how_long_it_takes_depends_on_the_kernel(
+    folder: Path, capfd: pytest.CaptureFixture[str], name: str, expected: str
+) -> None:
+    toolchain.build(name, "", EMPTY, tool=QUICK)
+    said = f"vaccel: building the simulator of {name} (once, about {expected})\n"
+    assert capfd.readouterr().err == said
+
+
 def test_on_a_terminal_the_line_goes_on_when_the_build_has_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +155,50 @@ def test_on_a_terminal_the_line_goes_on_when_the_build_has_ended(
     monkeypatch.setattr(sys, "stderr", terminal)
     toolchain.build("x", "", EMPTY, tool=QUICK)
     (line,) = terminal.getvalue().splitlines()
-    assert line.startswith("vaccel: building the simulator of x (once, about 20 s) … done in ")
+    assert line.startswith("vaccel: building the simulator of x (once) … done in ")
+
+
+# -- what was damaged, and what is old ----------------------------------------------------------
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"damage")
+
+
+@pytest.mark.parametrize("damage", [cut, overwrite])
+def test_a_damaged_library_is_built_anew(folder: Path, damage: Callable[[Path], None]) -> None:
+    first = toolchain.build("x", "", EMPTY, tool=QUICK)
+    size = first.stat().st_size
+    damage(first)
+    second = toolchain.build("x", "", EMPTY, tool=QUICK)
+    assert library(folder) == second
+    assert second.stat().st_size == size
+    ctypes.CDLL(str(second))
+
+
+def test_a_library_that_does_not_load_says_what_to_delete(tmp_path: Path) -> None:
+    path = tmp_path / "bad.so"
+    path.write_text("no library")
+    with pytest.raises(DeviceError, match=rf"does not load: .*; delete {path}, and it is built"):
+        System("x", path, Memory(0, 0, 0), ctypes.c_uint64())
+
+
+def test_what_was_not_used_for_long_goes_when_something_is_built(folder: Path) -> None:
+    old, used, other = (toolchain.build(name, "", EMPTY, tool=QUICK) for name in "xyz")
+    log = folder / "w-cxxrtl-0.log"
+    log.write_text("")
+    before = time.time() - (cache.KEPT_DAYS + 1) * 86_400
+    for path in (old, used, log):
+        os.utime(path, (before, before))
+    assert toolchain.build("y", "", EMPTY, tool=QUICK) == used
+    new = toolchain.build("v", "", EMPTY, tool=QUICK)
+    assert set(folder.iterdir()) == {used, other, new}
 
 
 # -- failures -----------------------------------------------------------------------------------
@@ -232,7 +286,7 @@ class Builder:
 def builders(gate: Path) -> Iterator[list[Builder]]:
     """Two of them."""
     both = [Builder(gate)]
-    assert both[0].line() == "vaccel: building the simulator of x (once, about 20 s)\n"
+    assert both[0].line() == "vaccel: building the simulator of x (once)\n"
     both.append(Builder(gate))
     yield both
     for each in both:
@@ -271,7 +325,7 @@ def test_who_waits_takes_over_from_a_process_that_is_killed(
     (workplace / "junk").mkdir()
     builders[0].kill()
     let_pass(gate)  # the orphan, which still holds the lock
-    assert builders[1].line() == "vaccel: building the simulator of x (once, about 20 s)\n"
+    assert builders[1].line() == "vaccel: building the simulator of x (once)\n"
     let_pass(gate)
     assert library_of(builders[1]) == library(folder)
 

@@ -98,12 +98,19 @@ def test_the_readmes_commands_parse(command: str, monkeypatch: pytest.MonkeyPatc
     except _Parsed:
         return
     assert code == 0
-    assert {"--help", "plugins", "ops"} & set(arguments), "only these do without a runtime"
+    assert {"--help", "plugins", "ops", "registers"} & set(arguments), (
+        "only these do without a runtime"
+    )
 
 
 def test_the_readmes_commands_are_found():
     named = {command.split()[0] for command in commands()}
     assert named >= {"vaccel", "vaccelrt-agent", "classify", "pynq_vector_add_generic"}
+
+
+def test_the_readme_lists_the_commands_of_vaccel():
+    table = README.partition("## The `vaccel` command")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `vaccel (\w+)", table, re.MULTILINE) == list(main.COMMANDS)
 
 
 def test_the_readme_lists_every_environment_variable_and_no_other():

@@ -75,6 +75,7 @@ def synthesize(name: str, verilog: str, parts: Collection[str] = ()) -> Usage:
     key = hashlib.sha256("\0".join([metadata.version(_PACKAGE), script, verilog]).encode())
 
     def make(folder: Path, lock: int) -> Path:
+        _say(f"vaccel: Yosys synthesizes {name} (once, some minutes)")
         (folder / f"{name}.v").write_text(verilog, encoding="utf-8")
         (folder / "synth.ys").write_text(script, encoding="utf-8")
         done = subprocess.run(
@@ -90,9 +91,17 @@ def synthesize(name: str, verilog: str, parts: Collection[str] = ()) -> Usage:
             raise InternalError(f"Yosys failed on {name}, exit code {done.returncode}: {last}")
         return folder / f"{name}.json"
 
+    def wait() -> None:
+        _say(f"vaccel: another process synthesizes {name}; waiting for it")
+
     target = cache.folder() / f"{name}-synthesis-{key.hexdigest()[:20]}.json"
-    statistics = cache.obtain(target, make, wait=lambda: None)
+    statistics = cache.obtain(target, make, wait)
     return _usage(json.loads(statistics.read_text(encoding="utf-8")))
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")  # at once, as several kernels are synthesized at a time
+    sys.stderr.flush()
 
 
 # -- counting ----------------------------------------------------------------------------------

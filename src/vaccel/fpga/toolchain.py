@@ -49,7 +49,7 @@ def build(
 
     def make(place: Path, lock: int) -> Path:
         cache.sweep(folder)
-        with _progress(name, tool.seconds):
+        with _progress(name, tool.seconds.get(name)):
             files = {**harness, tool.file.format(name): _text(design)}
             for file, content in files.items():
                 (place / file).write_text(content)
@@ -142,10 +142,11 @@ class _Job:
 
 
 @contextlib.contextmanager
-def _progress(name: str, seconds: int) -> Iterator[None]:
+def _progress(name: str, seconds: int | None) -> Iterator[None]:
     """One line on standard error; on a terminal it also tells of the end."""
     terminal = sys.stderr.isatty()
-    _say(f"vaccel: building the simulator of {name} (once, about {seconds} s)")
+    time_needed = f", about {seconds} s" if seconds else ""
+    _say(f"vaccel: building the simulator of {name} (once{time_needed})")
     _say(" … " if terminal else "\n")
     begin = time.monotonic()
     result = "failed"

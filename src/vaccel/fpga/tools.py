@@ -41,8 +41,8 @@ class Tool(Protocol):
     language: str
     file: str
     """The design's file, in which `{}` stands for its name."""
-    seconds: int
-    """How long it takes to build a kernel, roughly."""
+    seconds: Mapping[str, int]
+    """How long it takes to build which kernel, roughly."""
 
     def missing(self) -> list[str]:
         """What must be installed first, and how."""
@@ -61,7 +61,7 @@ class Verilator:
     name = "verilator"
     language = "verilog"
     file = "{}.v"
-    seconds = 15
+    seconds: Mapping[str, int] = {"elementwise": 15, "mmult": 30}
     OLDEST = 5
     OPTIONS = (
         *("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast"),
@@ -125,7 +125,7 @@ class Cxxrtl:
     name = "cxxrtl"
     language = "cxxrtl"
     file = "{}.h"
-    seconds = 20
+    seconds: Mapping[str, int] = {"elementwise": 20, "mmult": 150}
 
     def missing(self) -> list[str]:
         return [*_missing_compiler(), *_missing_amaranth()]

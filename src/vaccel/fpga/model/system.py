@@ -120,7 +120,13 @@ def _registers() -> str:
 @functools.cache
 def _load(library: Path) -> tuple[ctypes.PyDLL, Callable[..., int]]:
     """Its functions; they hold the interpreter's lock, except the second one, `ps_run`."""
-    held, released = ctypes.PyDLL(str(library)), ctypes.CDLL(str(library))
+    try:
+        held, released = ctypes.PyDLL(str(library)), ctypes.CDLL(str(library))
+    except OSError as error:
+        raise DeviceError(
+            f"the simulator's library does not load: {error}; delete {library}, and it is built "
+            "anew, or set XDG_CACHE_HOME if programs may not run from its disk"
+        ) from None
     for each in (held, released):
         each.ps_create.restype = c_void_p
         each.ps_create.argtypes = [c_void_p, c_uint64, c_uint64, POINTER(c_uint64)]
