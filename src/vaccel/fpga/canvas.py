@@ -10,9 +10,15 @@ from xml.sax.saxutils import escape
 import numpy as np
 import numpy.typing as npt
 
-LEFT, WIDTH, RIGHT = 180, 1080, 80
+LEFT, WIDTH, RIGHT = (
+    180,
+    1080,
+    80,
+)  # lanes begin at 0; LEFT of them is the room for labels, at least
 TOP, ROW, GAP = 112, 11, 15
 CURVE = 34  # height of what is drawn as a curve
+NAME, NAMES = 12, 3  # height of a name below a bar, and how many stand one below the other
+LARGE, SMALL = 7.0, 6.4  # about the width of a letter, in wide fonts
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; lighter ones on dark paper.
 _STYLE = """\
@@ -48,14 +54,16 @@ class Canvas:
     def __init__(self, cycles: int) -> None:
         self.cycles = cycles
         self.y = TOP
+        self._left = float(LEFT)
         self._background: list[str] = []
         self._elements: list[str] = []
 
     def svg(self) -> str:
-        width, height = LEFT + WIDTH + RIGHT, self.y
+        left, height = math.ceil(self._left), self.y
+        width = left + WIDTH + RIGHT
         return "\n".join(
             [
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-left} 0 {width} {height}" '
                 f'width="{width}" height="{height}">',
                 f"<style>\n{_STYLE}</style>",
                 *self._background,
@@ -73,8 +81,9 @@ class Canvas:
 
     def label(self, name: str, more: str) -> None:
         """To the left of the lane that begins here."""
-        self.text(LEFT - 12, self.y + 10, name, anchor="end")
-        self.text(LEFT - 12, self.y + 23, more, "small", "end")
+        self.text(-12, self.y + 10, name, anchor="end")
+        self.text(-12, self.y + 23, more, "small", "end")
+        self._left = max(self._left, 24 + LARGE * len(name), 24 + SMALL * len(more))
 
     def bar(self, span: Span, ink: str, title: str, row: int = 0, height: int = 2 * ROW) -> None:
         """Wide enough to be seen, `row` rows below the top of the lane."""
@@ -84,8 +93,18 @@ class Canvas:
             f'height="{height}"><title>{escape(title)}</title></rect>'
         )
 
-    def mark(self, cycle: int, text: str) -> None:
-        self.text(self._x(cycle) + 4, self.y + 15, text, "small")
+    def names(self, names: Iterable[tuple[int, str]]) -> int:
+        """Below bars at these cycles: those that meet no earlier one. The height of the lane."""
+        rows: list[list[tuple[float, float]]] = [[] for _ in range(NAMES)]
+        for cycle, text in names:
+            start = self._x(cycle)
+            end = start + SMALL * len(text) + 4
+            for number, row in enumerate(rows, 1):
+                if all(end <= left or right <= start for left, right in row):
+                    row.append((start, end))
+                    self.text(start, self.y + 2 * ROW + NAME * number - 1, text, "small")
+                    break
+        return 2 * ROW + NAME * sum(map(bool, rows))
 
     def curve(self, spans: Sequence[Span], ink: str, unit: str, top: float | None = None) -> None:
         """A lane: how many spans there are at once, on average over what one pixel shows."""
@@ -93,7 +112,7 @@ class Canvas:
         highest = float(counts.max())
         top = top or max(1.0, highest)
         base = self.y + CURVE
-        path, before = [f"M{LEFT} {base}"], 0.0
+        path, before = [f"M0 {base}"], 0.0
         edges = np.linspace(0, self.cycles, len(counts) + 1)
         for edge, count in zip(edges, [*counts, 0.0], strict=True):
             if count != before:
@@ -102,9 +121,9 @@ class Canvas:
         title = f"{unit}: at most {highest:.2f}, on average {counts.mean():.2f}"
         self._elements += [
             f'<path class="{ink}" d="{"".join(path)}Z"><title>{title}</title></path>',
-            f'<path class="rule" d="M{LEFT} {base}H{LEFT + WIDTH}"/>',
+            f'<path class="rule" d="M0 {base}H{WIDTH}"/>',
         ]
-        self.text(LEFT + WIDTH + 4, self.y + 9, f"{top:.3g} {unit}", "small")
+        self.text(WIDTH + 4, self.y + 9, f"{top:.3g} {unit}", "small")
         self.next_lane(CURVE)
 
     def next_lane(self, height: int = 2 * ROW) -> None:
@@ -123,23 +142,25 @@ class Canvas:
             )
 
     def axes(self, clock_hz: float) -> None:
-        """Cycles above, with lines through all lanes so far, and microseconds below them."""
+        """Cycles above, with lines through all lanes so far, and time below them."""
         end = self.y - 6
-        for y, unit, cycles in ((TOP - 20, "cycles", 1.0), (end + 17, "µs", clock_hz / 1e6)):
+        unit_of_time, per_second = ("µs", 1e6) if self.cycles / clock_hz <= 1e-3 else ("ms", 1e3)
+        scales = ((TOP - 20, "cycles", 1.0), (end + 17, unit_of_time, clock_hz / per_second))
+        for y, unit, cycles in scales:
             step = _round_up(self.cycles / cycles / 12)
-            self.text(LEFT - 24, y, unit, "small", "end")
+            self.text(-24, y, unit, "small", "end")
             for number in range(int(self.cycles / cycles / step) + 1):
                 x = self._x(number * step * cycles)
                 self.text(x, y, f"{number * step:,.10g}", "small", "middle")
                 if unit == "cycles":
                     line = f'x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{end}"'
                     self._background.append(f'<line class="grid" {line}/>')
-        self._elements.append(f'<path class="rule" d="M{LEFT} {end}H{LEFT + WIDTH}"/>')
+        self._elements.append(f'<path class="rule" d="M0 {end}H{WIDTH}"/>')
         self.y = end + 44
 
     def legend(self, entries: Iterable[tuple[str, str]]) -> None:
         """Inks and what they stand for, in one line."""
-        x = float(LEFT)
+        x = 0.0
         for ink, text in entries:
             self._elements.append(
                 f'<rect class="{ink}" x="{x:.1f}" y="{self.y - 9}" width="16" height="10"/>'
@@ -149,7 +170,7 @@ class Canvas:
         self.y += 24
 
     def _x(self, cycle: float) -> float:
-        return LEFT + WIDTH * cycle / self.cycles
+        return WIDTH * cycle / self.cycles
 
 
 def occupancy(spans: Sequence[Span], cycles: int, most: int) -> npt.NDArray[np.float64]:

@@ -20,9 +20,11 @@ _LEGEND = (
     ("out1", "and its data"),
     ("shade", "the kernel is busy"),
 )
-_NOTE = (
+_NOTES = (
     "This is the time of the kernel and of the buses: what the processor does between accesses to "
-    "registers, copying for instance, takes none here."
+    "registers, copying for instance, takes none here.",
+    "Times are what the cycles take at the clock that the overlay is built for, an estimate as "
+    "long as no board has confirmed it.",
 )
 
 
@@ -39,7 +41,7 @@ class Call(NamedTuple):
 def svg(timeline: Timeline, call: Call) -> str:
     canvas = Canvas(timeline.cycles)
     for number, line in enumerate(_headlines(timeline, call)):
-        canvas.text(16, 28 + 20 * number, line, "" if number else "title")
+        canvas.text(16 - LEFT, 28 + 20 * number, line, "" if number else "title")
     _registers(canvas, timeline.accesses)
     for is_write in (False, True):
         for operand in timeline.operands(is_write):
@@ -50,8 +52,9 @@ def svg(timeline: Timeline, call: Call) -> str:
     canvas.shade(timeline.busy)
     canvas.axes(call.clock_hz)
     canvas.legend(_LEGEND)
-    canvas.text(LEFT, canvas.y, _NOTE, "small")
-    canvas.y += 16
+    for note in _NOTES:
+        canvas.text(0, canvas.y, note, "small")
+        canvas.y += 16
     return canvas.svg()
 
 
@@ -61,8 +64,17 @@ def summary(timeline: Timeline, call: Call) -> str:
     seconds = cycles / call.clock_hz
     time = f"{seconds * 1e3:,.3f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:,.2f} µs"
     return (
-        f"{call.operation}, {call.size}: {cycles:,} cycles, {time} at {call.clock_hz / 1e6:g} MHz"
+        f"{call.operation}, {call.size}: {cycles:,} cycles, {time} at {call.clock_hz / 1e6:g} MHz "
+        "(estimate)"
     )
+
+
+def _count(number: int, things: str) -> str:
+    """things: their plural."""
+    return f"{number:,} {things if number != 1 else _SINGULAR[things]}"
+
+
+_SINGULAR = {"accesses": "access", "beats": "beat", "bursts": "burst", "cycles": "cycle"}
 
 
 def _headlines(timeline: Timeline, call: Call) -> Iterator[str]:
@@ -76,7 +88,7 @@ def _headlines(timeline: Timeline, call: Call) -> Iterator[str]:
     yield (
         f"{pace[0].upper()}{pace[1:]}, in {'one job' if jobs == 1 else f'{jobs} jobs'} of the "
         f"{timeline.kernel.name} kernel. The call takes {timeline.cycles:,} cycles with its "
-        f"{len(timeline.accesses):,} accesses to registers."
+        f"{_count(len(timeline.accesses), 'accesses')} to registers."
     )
     read, written = (timeline.beats(is_write) * BEAT for is_write in (False, True))
     receives, sends = (timeline.utilisation(is_write) for is_write in (False, True))
@@ -92,7 +104,7 @@ def _headlines(timeline: Timeline, call: Call) -> Iterator[str]:
 def _registers(canvas: Canvas, accesses: Sequence[Access]) -> None:
     for verb, ink in (("write", "set"), ("read", "get")):
         mine = [access for access in accesses if access.is_write == (verb == "write")]
-        canvas.label(f"register {verb}s", f"{len(mine):,} accesses")
+        canvas.label(f"register {verb}s", _count(len(mine), "accesses"))
         spans = [Span(access.cycle, access.cycle + 1) for access in mine]
         if len(mine) > MOST_MARKS:
             canvas.curve(spans, ink, "per cycle")
@@ -100,16 +112,28 @@ def _registers(canvas: Canvas, accesses: Sequence[Access]) -> None:
         for access, span in zip(mine, spans, strict=True):
             title = f"{verb} {access.register}, {access.value:#x}, in cycle {access.cycle:,}"
             canvas.bar(span, ink, title)
-            if verb == "write" and access.register == "control":
-                canvas.mark(span.end, "start")
-        canvas.next_lane()
+        canvas.next_lane(canvas.names(_names(mine)))
+
+
+def _names(accesses: Sequence[Access]) -> Iterator[tuple[int, str]]:
+    """What is most worth the room first."""
+    for access in accesses:
+        if _is_start(access):
+            yield access.cycle, "start"
+    for access in accesses:
+        if not _is_start(access):
+            yield access.cycle, access.register
+
+
+def _is_start(access: Access) -> bool:
+    return access.is_write and access.register == "control"
 
 
 def _bursts(canvas: Canvas, operand: str, bursts: Sequence[Burst]) -> None:
     """Those that are under way at once stand one below the other."""
     verb = "write" if bursts[0].is_write else "read"
     beats = sum(burst.beats for burst in bursts)
-    canvas.label(f"{verb} {operand}", f"{len(bursts):,} bursts, {beats:,} beats")
+    canvas.label(f"{verb} {operand}", f"{_count(len(bursts), 'bursts')}, {_count(beats, 'beats')}")
     ink = _INKS[operand]
     if len(bursts) > MOST_MARKS:
         canvas.curve([burst.span for burst in bursts], f"{ink} wait", "at once")
@@ -119,7 +143,7 @@ def _bursts(canvas: Canvas, operand: str, bursts: Sequence[Burst]) -> None:
         row = next((i for i, cycle in enumerate(free) if cycle <= burst.span.start), len(free))
         free[row : row + 1] = [burst.span.end]
         title = (
-            f"{verb} {operand}: {burst.beats} beats at {burst.address:#010x}, cycles "
+            f"{verb} {operand}: {_count(burst.beats, 'beats')} at {burst.address:#010x}, cycles "
             f"{burst.span.start:,} to {burst.span.end:,}{', refused' if burst.refused else ''}"
         )
         light = f"{ink} wait refused" if burst.refused else f"{ink} wait"
@@ -138,10 +162,10 @@ def _data(canvas: Canvas, timeline: Timeline, is_write: bool) -> None:
 
 def _spans(canvas: Canvas, name: str, ink: str, spans: Sequence[Span]) -> None:
     total = sum(span.end - span.start for span in spans)
-    canvas.label(name, f"{total:,} cycles")
+    canvas.label(name, _count(total, "cycles"))
     for span in spans:
         length = span.end - span.start
-        title = f"{name}: {length:,} cycles, {span.start:,} to {span.end:,}"
+        title = f"{name}: {_count(length, 'cycles')}, {span.start:,} to {span.end:,}"
         canvas.bar(span, ink, title)
     canvas.next_lane()
 
