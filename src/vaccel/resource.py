@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vaccel import runtime
 from vaccel.blob import Blob, BlobType, ResourceType
 from vaccel.error import InvalidArgument, NotFound, SessionClosed
+from vaccel.handle import Handle
 from vaccel.ops.catalog import Operations
 from vaccel.ops.objects import ResourceLike
 from vaccel.sources import described, folders, memory
@@ -30,12 +31,13 @@ Named = list[tuple[str, Path]]
 """Files with the names that they have in a resource."""
 
 
-class Resource(ResourceLike):
+class Resource(Handle, ResourceLike):
     """Files and folders (`paths`), what an archive or a URL holds (`from_archive`, `from_url`), or
     memory (`from_buffer`, `from_numpy`), of one type.
 
     Registered with any number of sessions. Memory is written to files only where a plugin asks for
     `files()`; these live in the resource's rundir while a session holds it, or until `close`.
+    One that the program drops is closed like a dropped session, but stays while sessions hold it.
     """
 
     def __init__(
@@ -130,12 +132,16 @@ class Resource(ResourceLike):
         """Gives the files anew, after they have gone with the last session."""
         self._blobs = blobs
         self._runtime = runtime.current()
+        self._runtime.release_dropped()
+        self._split()
         self.id = next(self._runtime.resource_ids)
         self._lock = threading.RLock()
         self._sessions: list[Session] = []
         self._rundir: Path | None = None
         self._files: list[Path] = []
         self._closed = False
+        self._unheld = False
+        """The program has dropped it."""
         self.remote_id = 0
         self._runtime.opened(self)
 
@@ -258,7 +264,7 @@ class Resource(ResourceLike):
             self._check_open()
             if session in self._sessions:
                 return
-            self._sessions.append(session)
+            self._sessions.append(session.core)
         # Outside our lock: plugins called from here may ask for the files.
         try:
             session.attach(self)
@@ -278,8 +284,11 @@ class Resource(ResourceLike):
             session.detach(self)
         finally:
             with self._lock:
-                if not self._sessions:
+                last = not self._sessions
+                if last:
                     self._remove_files()
+            if last and self._unheld:
+                self.close()
 
     def sync(self, session: Session) -> None:
         """Bring the content up to date with what kernels of `session` wrote."""
@@ -305,6 +314,14 @@ class Resource(ResourceLike):
             with self._lock:
                 self._remove_files()
             self._runtime.closed(self)
+            self._runtime.release_dropped()
+
+    def drop(self) -> None:
+        with self._lock:
+            self._unheld = True
+            used = bool(self._sessions)
+        if not used:
+            self.close()
 
     def disown(self) -> None:
         """In a forked child: the files, and the sessions, stay with the parent."""

@@ -7,23 +7,20 @@ import itertools
 import os
 import signal
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from vaccel import config as configuration
 from vaccel import log, plugin, profiling
 from vaccel._version import __version__
 from vaccel.config import Config
 from vaccel.error import FFIError, InvalidArgument, PluginError, SessionClosed
+from vaccel.handle import Handle
 from vaccel.plugin import Plugin
 from vaccel.rundir import Rundir, disk_folder
-
-
-class Closable(Protocol):
-    def close(self) -> None: ...
-
-    def disown(self) -> None: ...
 
 
 class Runtime:
@@ -37,7 +34,11 @@ class Runtime:
         self.session_ids = itertools.count(1)
         self.resource_ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._open: dict[Closable, None] = {}
+        self._open: dict[Handle, weakref.ref[Handle]] = {}
+        """Cores, and how to learn that the program has dropped their handles."""
+        self.dropped: deque[Handle] = deque()
+        """Cores whose handles have ended."""
+        self._releasing = threading.Lock()
         self._disk: Rundir | None = None
         log.configure(config.log_level, config.log_file)
         log.debug("Initializing vAccel")
@@ -110,13 +111,26 @@ class Runtime:
             raise PluginError(f"{text}; update it, or set VACCEL_VERSION_IGNORE=1 to load it")
         log.warn("%s", text)
 
-    def opened(self, thing: Closable) -> None:
+    def opened(self, handle: Handle) -> None:
+        core, dropped = handle.core, self.dropped
+        # An object ends on any thread, at any point, perhaps within a lock: so only a note is made.
+        reference = weakref.ref(handle, lambda _: dropped.append(core))
         with self._lock:
-            self._open[thing] = None
+            self._open[core] = reference
 
-    def closed(self, thing: Closable) -> None:
+    def closed(self, handle: Handle) -> None:
         with self._lock:
-            self._open.pop(thing, None)
+            self._open.pop(handle, None)
+
+    def release_dropped(self) -> None:
+        """Close what the program has dropped; called where it opens, closes or calls something."""
+        if not self.dropped or not self._releasing.acquire(blocking=False):
+            return
+        try:
+            while self.dropped:
+                _attempt(self.dropped.popleft().drop)
+        finally:
+            self._releasing.release()
 
     def disown(self) -> None:
         """In a forked child: let go of everything, release nothing."""

@@ -18,6 +18,7 @@ from vaccel.error import (
     ResourceExhausted,
     SessionClosed,
 )
+from vaccel.handle import Handle
 from vaccel.ops.args import Arg
 from vaccel.ops.catalog import Operations
 from vaccel.ops.objects import ResourceLike
@@ -30,14 +31,18 @@ if TYPE_CHECKING:
     from vaccel.resource import Resource
 
 
-class Session(Operations):
+class Session(Handle, Operations):
     """A program's use of the loaded plugins, or of the agent at `endpoint`.
 
     `flags` (PluginType bits) prefers plugins of a type. A context manager; threads may share it.
+    One that the program drops is closed when the program next opens, closes or calls something.
     """
 
     def __init__(self, flags: PluginType | int = 0, *, endpoint: str | None = None) -> None:
         self._runtime = runtime.current()
+        self._runtime.release_dropped()
+        self._dropped = self._runtime.dropped
+        self._split()
         self.flags = _bits(flags)
         if not isinstance(endpoint, (str, type(None))):
             raise InvalidArgument(f"endpoint: expected such as tcp://HOST:8192, found {endpoint!r}")
@@ -101,7 +106,7 @@ class Session(Operations):
             self._plugins = self._choose(self.endpoint)
             self._kernels = {}
             for plugin in self._attached:
-                plugin.update_session(self)
+                plugin.update_session(self.core)
 
     def close(self) -> None:
         """Release the session and what is registered with it. Repeatable."""
@@ -111,11 +116,12 @@ class Session(Operations):
             self._end("is closed")
             resources, plugins = list(self._resources), list(self._attached)
         for resource in resources:
-            _quietly(resource.unregister, self)
+            _quietly(resource.unregister, self.core)
         for plugin in plugins:
-            _quietly(plugin.close_session, self)
+            _quietly(plugin.close_session, self.core)
         log.debug("session:%d Free session", self.id)
         self._runtime.closed(self)
+        self._runtime.release_dropped()
 
     def disown(self) -> None:
         """In a forked child: the session, and its connection, stay with the parent."""
@@ -135,23 +141,30 @@ class Session(Operations):
 
     def invoke(self, op: Operation, args: tuple[Any, ...]) -> Any:
         """Call `op` with positional values; what all operation methods do."""
-        if op.fits(args):
+        if self._dropped and self._core is not None:  # not for a kernel, which may hold a lock
+            self._runtime.release_dropped()
+        if not args or op.fits(args):
             return self.run(op, args)
         checked, dims = op.check(args)
-        if op.resource is not None and not checked[op.resource].registered_with(self):
-            self._check_open()  # one that is closed has no resources left
-            raise NotFound(
-                f"{op.name}: resource {checked[op.resource].id} is not registered with session "
-                f"{self.id}: call resource.register(session) first"
-            )
+        if op.resource is not None:
+            checked[op.resource] = self._registered(op, checked[op.resource])
         result = self.run(op, checked)
         return op.restore(args, checked, dims, result)
+
+    def _registered(self, op: Operation, resource: Resource) -> Resource:
+        if resource.registered_with(self):
+            return resource.core
+        self._check_open()  # one that is closed has no resources left
+        raise NotFound(
+            f"{op.name}: resource {resource.id} is not registered with session "
+            f"{self.id}: call resource.register(session) first"
+        )
 
     def run(self, op: Operation, checked: Sequence[Any]) -> Any:
         """Call the kernel for `op` with checked values."""
         kernel = self._kernels.get(op.code) or self._find(op)
         try:
-            return kernel(self, *checked)
+            return kernel(self._core or self, *checked)
         except Exception as exc:
             if isinstance(exc, FFIError):
                 raise
@@ -196,19 +209,20 @@ class Session(Operations):
             plugin, kernel = self.require(op)
             log.debug("Found implementation in %s plugin", plugin.name)
             self._attach_plugin(plugin)
-            kernel = plugin.bind(op, self) or kernel
+            kernel = plugin.bind(op, self.core) or kernel
             if self._runtime.instrumented:
                 return self._timed(op, kernel)
             self._kernels[op.code] = kernel
             return kernel
 
     def _timed(self, op: Operation, kernel: Kernel) -> Kernel:
+        profiler = self._runtime.profiler
+
         def timed(session: Session, *values: Any) -> Any:
             start = time.monotonic_ns()
             try:
                 return kernel(session, *values)
             finally:
-                profiler = self._runtime.profiler
                 if profiler.enabled:
                     profiler.add(f"[{op.name}] plugin", start, time.monotonic_ns() - start)
 
@@ -219,32 +233,32 @@ class Session(Operations):
     def _attach_plugin(self, plugin: Plugin) -> None:
         """Tell `plugin` of the session before its first call there."""
         if plugin not in self._attached:
-            plugin.open_session(self)
+            plugin.open_session(self.core)
             self._attached.append(plugin)
             for resource in self._resources:
-                plugin.register(self, resource)
+                plugin.register(self.core, resource)
 
     def attach(self, resource: Resource) -> None:
         """Called by `Resource.register`."""
         with self._lock:
             self._check_open()
             for plugin in self._attached:
-                plugin.register(self, resource)
-            self._resources.append(resource)
+                plugin.register(self.core, resource.core)
+            self._resources.append(resource.core)
 
     def detach(self, resource: Resource) -> None:
         """Called by `Resource.unregister`."""
         with self._lock:
             self._resources.remove(resource)
             for plugin in self._attached:
-                plugin.unregister(self, resource)
+                plugin.unregister(self.core, resource.core)
 
     def sync(self, resource: Resource) -> None:
         """Called by `Resource.sync`."""
         with self._lock:
             self._check_open()
             for plugin in self._attached:
-                plugin.sync(self, resource)
+                plugin.sync(self.core, resource.core)
 
 
 class _ClosedKernels(dict[int, Kernel]):
