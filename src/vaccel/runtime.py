@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
-import signal
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from vaccel import config as configuration
 from vaccel import log, plugin, profiling
 from vaccel._version import __version__
 from vaccel.config import Config
+from vaccel.ending import Ending
 from vaccel.error import FFIError, InvalidArgument, PluginError, SessionClosed
 from vaccel.handle import Handle
 from vaccel.plugin import Plugin
@@ -173,13 +171,15 @@ def _attempt(close: Callable[[], None]) -> None:
 
 _lock = threading.RLock()
 _runtime: Runtime | None = None
-_installed = False
+_closing: Runtime | None = None
 
 
 def current() -> Runtime:
     """The running runtime; starts one from the environment where there is none."""
     runtime = _runtime
     if runtime is not None:
+        if not _ending.handled:
+            _ending.arm()
         return runtime
     with _lock:
         if _runtime is None:
@@ -200,16 +200,18 @@ def bootstrap(config: Config | None = None) -> None:
     with _lock:
         cleanup()
         _runtime = Runtime(Config.from_env() if config is None else config)
-        _install_exit()
+        _ending.arm()
 
 
 def cleanup() -> None:
     """Release every session, resource, plugin and file. Harmless when nothing runs."""
-    global _runtime
+    global _runtime, _closing
     with _lock:
         runtime, _runtime = _runtime, None
         if runtime is not None:
+            _closing = runtime
             runtime.close()
+            _closing = None
 
 
 def _running() -> Runtime:
@@ -218,9 +220,13 @@ def _running() -> Runtime:
     return _runtime
 
 
-def _cleanup_at_exit() -> None:
-    if configuration.auto_cleanup():
-        cleanup()
+def _remove_files() -> None:
+    for runtime in (_runtime, _closing):
+        if runtime is not None:
+            runtime.remove_files()
+
+
+_ending = Ending(cleanup, _remove_files)
 
 
 def _forget() -> None:
@@ -232,20 +238,4 @@ def _forget() -> None:
         runtime.disown()
 
 
-def _on_sigterm(signum: int, frame: FrameType | None) -> None:
-    # SystemExit unwinds the program's `with` blocks and then runs the exit handlers.
-    raise SystemExit(128 + signum)
-
-
-def _install_exit() -> None:
-    global _installed
-    if _installed:
-        return
-    _installed = True
-    atexit.register(_cleanup_at_exit)
-    os.register_at_fork(after_in_child=_forget)
-    handler: Any = None
-    if threading.current_thread() is threading.main_thread():
-        handler = signal.getsignal(signal.SIGTERM)
-    if handler is signal.SIG_DFL and configuration.auto_cleanup():
-        signal.signal(signal.SIGTERM, _on_sigterm)
+os.register_at_fork(after_in_child=_forget)

@@ -79,7 +79,7 @@ LAYERS = (
     ("vaccel.ops.args",),
     ("vaccel.ops",),
     ("vaccel.sources",),
-    ("vaccel.rundir", "vaccel.cache"),
+    ("vaccel.rundir", "vaccel.cache", "vaccel.ending"),
     ("vaccel.config", "vaccel.log", "vaccel.profiling", "vaccel.progress", "vaccel.blob"),
     ("vaccel.error", "vaccel.deadline", "vaccel.handle", "vaccel._version"),
 )

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -281,6 +281,93 @@ def test_a_programs_own_handler_is_kept() -> None:
 def test_bootstrap_in_a_thread_leaves_signals_alone() -> None:
     code = "t = threading.Thread(target=bootstrap)\nt.start()\nt.join()\n"
     assert output(code + "print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)") == "True\n"
+
+
+@pytest.mark.subprocess
+def test_sigterm_is_handled_once_the_main_thread_can(base: Path) -> None:
+    code = "t = threading.Thread(target=Session)\nt.start()\nt.join()\nsession = Session()\n"
+    code += "print('ready', flush=True)\n"
+    with program(code + WAIT) as process:
+        assert line(process) == "ready"
+        assert len(list(base.iterdir())) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert list(base.iterdir()) == []
+
+
+BUSY = {
+    "thread": "threading.Thread(target=stay).start()\n",
+    "pool": "ThreadPoolExecutor(1).submit(stay)\n",
+    "caught": "",
+}
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("busy", BUSY)
+def test_sigterm_ends_a_program_that_does_not_end_by_itself(base: Path, busy: str) -> None:
+    code = "from concurrent.futures import ThreadPoolExecutor\n"
+    code += "vaccel.ending.GRACE = 0.1\n"
+    code += "def stay(): threading.Event().wait()\n"
+    code += START + BUSY[busy]
+    code += "try:\n    print('ready', flush=True)\n    stay()\n"
+    code += "except SystemExit:\n    print('told', flush=True)\n"
+    code += "    stay()\n" if busy == "caught" else "    raise\n"
+    with program(code) as process:
+        folder = Path(line(process))
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "told"
+        assert process.wait(60) == -signal.SIGTERM
+    assert folder.parent == base
+    assert list(base.iterdir()) == []
+
+
+@pytest.mark.subprocess
+def test_sigterm_ends_a_program_whose_main_thread_has_ended(base: Path) -> None:
+    work = """
+def work():
+    threading.main_thread().join()
+    print("ready", flush=True)
+    threading.Event().wait()
+
+threading.Thread(target=work).start()
+"""
+    with program(START + work) as process:
+        line(process)
+        assert line(process) == "ready"
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            # Python overlooks one that comes just when its main thread begins to wait.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+    assert process.returncode == -signal.SIGTERM
+    assert list(base.iterdir()) == []
+
+
+CHILDREN = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+def add(x): return Session().fpga_vadd([x], [2.0])
+"""
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("parent", ["", "session = Session()\n"], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "with context.Pool(2) as pool:\n    print(pool.map(add, [1.0]))\n",
+        "pool = context.Pool(2)\nprint(pool.map(add, [1.0]))\npool.close()\npool.join()\n",
+        "with ProcessPoolExecutor(2, context) as pool:\n    print(list(pool.map(add, [1.0])))\n",
+        "p = context.Process(target=add, args=(1.0,))\np.start()\np.join()\n"
+        "assert p.exitcode == 0\nprint([[3.0]])\n",
+    ],
+    ids=["pool", "closed", "executor", "process"],
+)
+def test_children_of_multiprocessing_leave_no_rundir(base: Path, code: str, parent: str) -> None:
+    code = parent + CHILDREN + "context = multiprocessing.get_context('fork')\n" + code
+    assert output(code, VACCEL_PLUGINS="cpu") == "[[3.0]]\n"
+    assert list(base.iterdir()) == []
 
 
 @pytest.mark.subprocess
