@@ -15,11 +15,12 @@ The inputs belong to the caller: a kernel that keeps one beyond the call must co
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntFlag
 from pathlib import Path
 from types import ModuleType
@@ -181,13 +182,26 @@ def load(text: str) -> tuple[Plugin, str]:
         plugin = getattr(module, attribute, None)
         if not isinstance(plugin, Plugin):
             raise PluginError(f"{module.__name__} has no Plugin object named {attribute!r}")
-    except Exception as exc:  # whatever a plugin's import raises is the reason to report
-        reason = exc.message if isinstance(exc, FFIError) else f"{type(exc).__name__}: {exc}"
-        raise PluginError(
-            f"plugin {text!r} could not be loaded: {reason}; "
-            f"installed plugins: {', '.join(sorted(installed()))}"
-        ) from exc
+    except (Exception, SystemExit) as exc:  # whatever an import raises is the reason to report
+        raise _failure(text, "be loaded", exc) from exc
     return plugin, getattr(module, "__file__", None) or module.__name__
+
+
+@contextlib.contextmanager
+def explained(name: str, what: str) -> Iterator[None]:
+    """Around the code of a plugin: what it raises unawares becomes a PluginError."""
+    try:
+        yield
+    except FFIError:  # that says itself what is wrong
+        raise
+    except (Exception, SystemExit) as exc:
+        raise _failure(name, what, exc) from exc
+
+
+def _failure(name: str, what: str, exc: BaseException) -> PluginError:
+    reason = exc.message if isinstance(exc, FFIError) else f"{type(exc).__name__}: {exc}"
+    known = ", ".join(sorted(installed()))
+    return PluginError(f"plugin {name!r} could not {what}: {reason}; installed plugins: {known}")
 
 
 def installed() -> dict[str, str]:
@@ -213,7 +227,7 @@ def _import(text: str) -> tuple[ModuleType, str]:
     if not old and (name.endswith(".py") or "/" in name):
         return _import_file(Path(name)), "plugin"
     target = BUILT_IN.get(name) or installed().get(name)
-    if target is None and "." not in name:
+    if target is None and (old or ("." not in name and not _is_installed(name))):
         raise PluginError("no plugin of this name is installed")
     module, _, attribute = (target or name).partition(":")
     return importlib.import_module(module), attribute or "plugin"

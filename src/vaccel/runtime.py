@@ -32,6 +32,8 @@ class Runtime:
         self.session_ids = itertools.count(1)
         self.resource_ids = itertools.count(1)
         self._lock = threading.Lock()
+        self._starting = threading.RLock()
+        """Plugins are started one by one, each once; one may start others."""
         self._open: dict[Handle, weakref.ref[Handle]] = {}
         """Cores, and how to learn that the program has dropped their handles."""
         self.dropped: deque[Handle] = deque()
@@ -68,7 +70,8 @@ class Runtime:
     def load(self, name: str) -> Plugin:
         """Load the plugin called `name` and register what it implements."""
         loaded, origin = plugin.load(name)
-        loaded.check()
+        with plugin.explained(name, "be used"):
+            loaded.check()
         return self.add(loaded, origin)
 
     def _try(self, name: str) -> None:
@@ -88,16 +91,20 @@ class Runtime:
 
     def add(self, loaded: Plugin, origin: str) -> Plugin:
         """Start a plugin, which comes from `origin`, unless it runs already."""
-        if loaded in self.plugins:
-            return loaded
+        with self._starting:
+            if loaded not in self.plugins:
+                self._start(loaded, origin)
+        return loaded
+
+    def _start(self, loaded: Plugin, origin: str) -> None:
         self._check_version(loaded)
         log.debug("Registered plugin %s", loaded.name)
-        loaded.start(self.config)
+        with plugin.explained(loaded.name, "be started"):
+            loaded.start(self.config)
         self.plugins.append(loaded)
         for op in loaded.operations():
             log.debug("Registered function %s from plugin %s", op.title, loaded.name)
         log.debug("Loaded plugin %s from %s", loaded.name, origin)
-        return loaded
 
     def _check_version(self, loaded: Plugin) -> None:
         """Releases of one major.minor number are compatible."""

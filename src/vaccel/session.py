@@ -23,7 +23,7 @@ from vaccel.ops.args import Arg
 from vaccel.ops.catalog import Operations
 from vaccel.ops.objects import ResourceLike
 from vaccel.ops.spec import Operation
-from vaccel.plugin import Kernel, Plugin, PluginType
+from vaccel.plugin import Kernel, Plugin, PluginType, explained
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -233,7 +233,8 @@ class Session(Handle, Operations):
     def _attach_plugin(self, plugin: Plugin) -> None:
         """Tell `plugin` of the session before its first call there."""
         if plugin not in self._attached:
-            plugin.open_session(self.core)
+            with explained(plugin.name, f"begin session {self.id}"):
+                plugin.open_session(self.core)
             self._attached.append(plugin)
             for resource in self._resources:
                 plugin.register(self.core, resource)

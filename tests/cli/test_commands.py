@@ -182,6 +182,45 @@ def test_doctor_tries_the_configured_endpoint_and_plugins(
     assert "endpoint  unix:///nowhere/at/all: FAILED" in out
 
 
+START = """
+from vaccel.plugin import Plugin
+class Mine(Plugin):
+    def start(self, config):
+        raise OSError("the device is gone")
+plugin = Mine("mine")
+"""
+CHECK = START.replace("start(self, config)", "check(self)")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (START, "plugin 'mine' could not be started: OSError: the device is gone; installed"),
+        (CHECK, "plugin '{path}' could not be used: OSError: the device is gone; installed"),
+        ("raise SystemExit('the device is gone')", "SystemExit: the device is gone\n"),
+    ],
+)
+def test_doctor_starts_what_is_configured(
+    capsys: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+):
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    monkeypatch.setenv("VACCEL_PLUGINS", f"{path}:cpu")
+    code, out, err = vaccel(capsys, "doctor")
+    monkeypatch.undo()
+    assert (code, err) == (1, "")
+    assert f"plugin    {path}: FAILED: {reason.format(path=path)}" in out
+    assert "plugin    cpu: works" in out
+
+
+def test_doctor_takes_an_empty_endpoint_for_none(capsys: Output, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VACCEL_RPC_ADDRESS", "")
+    code, out, _ = vaccel(capsys, "doctor")
+    monkeypatch.undo()
+    assert code == 0
+    assert "endpoint  none is configured" in out
+
+
 def test_extras_come_from_the_packages_metadata():
     lines = [
         "numpy>=1.21",

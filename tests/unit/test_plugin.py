@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,11 @@ import pytest
 
 import vaccel
 from vaccel import Config, Session, plugin, runtime
-from vaccel.error import InvalidArgument, PluginError
+from vaccel.agent import Agent
+from vaccel.error import DeviceError, FFIError, InvalidArgument, PluginError
 from vaccel.ops.catalog import BY_NAME
 from vaccel.plugin import Plugin, PluginType
+from vaccel.plugins import rpc
 
 SOURCE = """
 from vaccel.ops.catalog import Operations
@@ -72,6 +78,20 @@ def test_a_module_path_names_a_plugin(module: Path) -> None:
     assert (found.name, found.type, origin) == ("mine", PluginType.GPU, str(module))
 
 
+def test_a_module_at_the_top_names_a_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "halves_of_mine.py").write_text(SOURCE)
+    (tmp_path / "folder_of_mine").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert plugin.load("halves_of_mine")[0].name == "mine"
+    for text in ("folder_of_mine", "libvaccel-halves_of_mine.so"):
+        with pytest.raises(PluginError, match="no plugin of this name is installed"):
+            plugin.load(text)
+    with pytest.raises(PluginError, match="json has no Plugin object named 'plugin'"):
+        plugin.load("json")
+
+
 def test_a_file_names_a_plugin(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(module.parent)
     for text in (str(module), "./fast.py", "fast.py"):
@@ -109,6 +129,7 @@ BROKEN = {
     "empty": ("", "has no Plugin object named 'plugin'"),
     "other": ("plugin = 3", "has no Plugin object named 'plugin'"),
     "syntax": ("plugin = (", "SyntaxError"),
+    "exits": ("raise SystemExit(3)", "SystemExit: 3"),
 }
 
 
@@ -122,7 +143,7 @@ def test_a_broken_plugin_says_why_and_what_is_installed(kind: str, module: Path)
     assert message.startswith(f"plugin '{module}' could not be loaded: ")
     assert reason in message
     assert f"installed plugins: {', '.join(sorted(plugin.BUILT_IN))}" in message
-    if kind in ("raises", "imports", "syntax"):
+    if kind in ("raises", "imports", "syntax", "exits"):
         assert f"vaccel_plugin_{module.stem}" not in sys.modules
 
 
@@ -169,6 +190,122 @@ def test_a_plugin_is_started_once_and_closed_at_the_end() -> None:
     runtime.current().add(mine, "the test")
     vaccel.cleanup()
     assert told == [config, "close"]
+
+
+class Faulty(Plugin):
+    """Fails where `hook` says so."""
+
+    def __init__(self, hook: str, exc: BaseException) -> None:
+        super().__init__("faulty")
+        self.kernel(Session.noop)(lambda session: None)
+
+        def fail(*_: object) -> None:
+            raise exc
+
+        setattr(self, hook, fail)
+
+
+@pytest.mark.parametrize("exc", [KeyError("no device"), SystemExit("no device")])
+def test_a_plugin_that_cannot_start_says_why_and_what_is_installed(exc: BaseException) -> None:
+    vaccel.bootstrap(Config(plugins="cpu"))
+    with pytest.raises(PluginError) as caught:
+        runtime.current().add(Faulty("start", exc), "the test")
+    message = caught.value.message
+    assert message.startswith(f"plugin 'faulty' could not be started: {type(exc).__name__}: ")
+    assert "no device" in message
+    assert f"installed plugins: {', '.join(sorted(plugin.BUILT_IN))}" in message
+    assert [p.name for p in runtime.current().plugins] == ["cpu"]
+
+
+def test_a_plugin_that_cannot_begin_a_session_says_why() -> None:
+    vaccel.bootstrap(Config(plugins=""))
+    runtime.current().add(Faulty("open_session", ValueError("no room")), "the test")
+    with Session() as session:
+        reason = "plugin 'faulty' could not begin session 1: ValueError: no room; installed"
+        with pytest.raises(PluginError, match=reason):
+            session.noop()
+
+
+@pytest.mark.parametrize("hook", ["start", "open_session"])
+def test_an_error_that_explains_itself_is_not_explained_again(hook: str) -> None:
+    vaccel.bootstrap(Config(plugins=""))
+    error = DeviceError("no board is connected")
+
+    def use() -> None:
+        runtime.current().add(Faulty(hook, error), "the test")
+        Session().noop()
+
+    with pytest.raises(DeviceError) as caught:
+        use()
+    assert caught.value is error
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def at_once(work: Callable[[], object]) -> None:
+    begin = threading.Barrier(12)
+
+    def run() -> None:
+        begin.wait()
+        work()
+
+    threads = [threading.Thread(target=run) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.usefixtures("switching")
+def test_threads_start_a_plugin_once() -> None:
+    started: list[object] = []
+
+    class Slow(Plugin):
+        def start(self, config: Config) -> None:
+            time.sleep(0)  # another thread's turn
+            started.append(self)
+
+    vaccel.bootstrap(Config(plugins=""))
+    current = runtime.current()
+    for _ in range(20):
+        mine = Slow("slow")
+        at_once(functools.partial(current.add, mine, "the test"))
+        assert started.count(mine) == current.plugins.count(mine) == 1
+
+
+@pytest.mark.usefixtures("switching")
+def test_threads_open_their_first_remote_sessions_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    start = rpc.plugin.start
+
+    def slow(config: Config) -> None:
+        time.sleep(0)  # another thread's turn
+        start(config)
+
+    monkeypatch.setattr(rpc.plugin, "start", slow)
+
+    def call() -> None:
+        try:
+            with Session(endpoint=agent.endpoint) as session:
+                found.append(session.fpga_vadd([1.0], [2.0]))
+        except FFIError as exc:
+            found.append(exc)
+
+    with Agent("unix://@vaccel-first", Config(plugins="cpu")) as agent:
+        plugins = runtime.current().plugins
+        for _ in range(10):
+            at_once(call)
+            assert [p.name for p in plugins] == ["cpu", "rpc"]
+            assert found == [[3.0]] * 12
+            found.clear()
+            plugins.pop().close()  # the next round loads it anew
 
 
 def test_kernels_are_registered_by_their_operation() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from vaccel import plugin, runtime
 from vaccel.cli import plugins, program
 from vaccel.config import Config
-from vaccel.error import FFIError, InvalidArgument, NotSupported, PluginError
+from vaccel.error import FFIError, InvalidArgument, NotSupported
 from vaccel.session import Session
 
 _EPILOG = """\
@@ -44,10 +44,11 @@ def command(argv: list[str], prog: str) -> int:
     config = Config.from_env()
     _report_versions()
     _report_extras()
-    working, good = _report_plugins(config)
-    remote = any(name in os.environ for name in _REMOTE) or any(p.is_remote for p in working)
     try:
-        good &= _report_rundir(config)
+        good = _report_rundir(config)
+        working, all_work = _report_plugins(config, start=good)
+        good &= all_work
+        remote = any(map(os.environ.get, _REMOTE)) or any(p.is_remote for p in working)
         if endpoint or remote:
             good &= _report_endpoint(endpoint or config.endpoint)
         else:
@@ -110,18 +111,21 @@ def _installed(requirement: str) -> bool:
 # -- plugins, rundir, endpoint -----------------------------------------------------------------
 
 
-def _report_plugins(config: Config) -> tuple[list[plugin.Plugin], bool]:
+def _report_plugins(config: Config, *, start: bool) -> tuple[list[plugin.Plugin], bool]:
     """Those that work, and whether no other has to."""
     working, good = [], True
     for name, may_lack in map(plugins.optional, config.plugin_names):
         try:
-            loaded, _ = plugins.loadable(name)
+            loaded, origin = plugins.loadable(name)
             missing = loaded.missing() if may_lack else ""
             if missing:
                 print(f"plugin    {name}: left out: {missing}")
                 continue
-            loaded.check()
-        except PluginError as exc:
+            with plugin.explained(name, "be used"):
+                loaded.check()
+            if start:
+                runtime.current().add(loaded, origin)
+        except FFIError as exc:
             good = False
             print(f"plugin    {name}: FAILED: {exc.message}")
             continue
@@ -131,7 +135,7 @@ def _report_plugins(config: Config) -> tuple[list[plugin.Plugin], bool]:
 
 
 def _report_rundir(config: Config) -> bool:
-    # Without plugins: those were tried, and may have failed.
+    # Without plugins: those are tried one by one, and may fail.
     plain = dataclasses.replace(config, plugins="")
     try:
         runtime.bootstrap(plain)
