@@ -17,7 +17,7 @@ DEFAULT_ENDPOINT = "tcp://127.0.0.1:65500"
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _TRUE = {"1", "true", "yes", "on"}
-_FALSE = {"", "0", "false", "no", "off"}
+_FALSE = {"0", "false", "no", "off"}
 
 
 @dataclass(frozen=True)
@@ -96,31 +96,44 @@ def size(text: str) -> int:
 
 
 def auto_bootstrap(environ: Mapping[str, str] = os.environ) -> bool:
-    return environ.get("VACCEL_BOOTSTRAP_ENABLED", "1") not in _FALSE
+    return switch(environ.get("VACCEL_BOOTSTRAP_ENABLED", "")) is not False
 
 
 def auto_cleanup(environ: Mapping[str, str] = os.environ) -> bool:
-    return environ.get("VACCEL_CLEANUP_ENABLED", "1") not in _FALSE
+    return switch(environ.get("VACCEL_CLEANUP_ENABLED", "")) is not False
+
+
+def switch(text: str) -> bool | None:
+    """What `text` says of something that is on or off; None: neither."""
+    text = text.lower()
+    return True if text in _TRUE else False if text in _FALSE else None
+
+
+def _find(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
+    """The first variable of `names` that is set, and its text; an empty one is not set."""
+    found = ((name, environ[name]) for name in names if environ.get(name))
+    return next(found, (names[0], ""))
 
 
 def _get(environ: Mapping[str, str], *names: str) -> str:
-    return next((environ[name] for name in names if environ.get(name)), "")
+    return _find(environ, *names)[1]
 
 
 def _level(environ: Mapping[str, str]) -> int:
-    text = _get(environ, "VACCEL_LOG_LEVEL", "VACCEL_DEBUG_LEVEL")
+    name, text = _find(environ, "VACCEL_LOG_LEVEL", "VACCEL_DEBUG_LEVEL")
     if text not in ("", "1", "2", "3", "4"):
         raise InvalidArgument(
-            f"VACCEL_LOG_LEVEL: expected 1 (error), 2 (warn), 3 (info) or 4 (debug), found {text!r}"
+            f"{name}: expected 1 (error), 2 (warn), 3 (info) or 4 (debug), found {text!r}"
         )
     return int(text or 1)
 
 
 def _flag(environ: Mapping[str, str], *names: str) -> bool:
-    text = _get(environ, *names).lower()
-    if text not in _TRUE | _FALSE:
-        raise InvalidArgument(f"{names[0]}: expected 0 or 1, found {text!r}")
-    return text in _TRUE
+    name, text = _find(environ, *names)
+    found = switch(text) if text else False
+    if found is None:
+        raise InvalidArgument(f"{name}: expected 0 or 1, found {text!r}")
+    return found
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float | None) -> float | None:

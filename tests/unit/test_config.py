@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vaccel import Config, config
+from vaccel.cli import options
 from vaccel.error import InvalidArgument
 
 
@@ -93,7 +94,8 @@ def test_time_limits() -> None:
     ("variables", "message"),
     [
         ({"VACCEL_LOG_LEVEL": "5"}, "VACCEL_LOG_LEVEL: expected 1 .* found '5'"),
-        ({"VACCEL_DEBUG_LEVEL": "debug"}, "VACCEL_LOG_LEVEL: .*'debug'"),
+        ({"VACCEL_DEBUG_LEVEL": "9"}, "VACCEL_DEBUG_LEVEL: expected 1 .*'9'"),
+        ({"VACCEL_IGNORE_VERSION": "maybe"}, "VACCEL_IGNORE_VERSION: expected 0 or 1"),
         ({"VACCEL_PROFILING_ENABLED": "maybe"}, "VACCEL_PROFILING_ENABLED: expected 0 or 1"),
         ({"VACCEL_RPC_TIMEOUT": "-1"}, "VACCEL_RPC_TIMEOUT: expected seconds .*'-1'"),
         ({"VACCEL_RPC_TIMEOUT": "nan"}, "VACCEL_RPC_TIMEOUT: expected seconds"),
@@ -119,9 +121,22 @@ def test_a_bad_option_is_named(options: dict[str, Any], message: str) -> None:
         Config(**options)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("", False), ("0", False), ("1", True)])
-def test_automatic_steps_can_be_suppressed(text: str, expected: bool) -> None:
+SWITCHES = [
+    *((text, True) for text in ("1", "true", "True", "yes", "ON")),
+    *((text, False) for text in ("0", "false", "False", "no", "OFF")),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), SWITCHES)
+def test_a_switch_means_the_same_everywhere(text: str, expected: bool) -> None:
     assert config.auto_bootstrap({"VACCEL_BOOTSTRAP_ENABLED": text}) is expected
     assert config.auto_cleanup({"VACCEL_CLEANUP_ENABLED": text}) is expected
-    assert config.auto_bootstrap({})
-    assert config.auto_cleanup({})
+    assert Config.from_env({"VACCEL_PROFILING_ENABLED": text}).profiling_enabled is expected
+    found = options.config(f"profiling_enabled={text}", {"VACCEL_PROFILING_ENABLED": "1"})
+    assert found.profiling_enabled is expected
+
+
+def test_automatic_steps_happen_unless_they_are_suppressed() -> None:
+    for unset in ({}, {"VACCEL_BOOTSTRAP_ENABLED": "", "VACCEL_CLEANUP_ENABLED": ""}):
+        assert config.auto_bootstrap(unset)
+        assert config.auto_cleanup(unset)

@@ -7,10 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from vaccel.config import Config
+from vaccel.config import Config, switch
 from vaccel.error import InvalidArgument
 
-_SWITCHES = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 _KEYS = [field.name for field in dataclasses.fields(Config) if field.name != "timeouts"]
 
 
@@ -32,9 +31,10 @@ def config(text: str = "", environ: Mapping[str, str] = os.environ) -> Config:
 def _converted(key: str, value: str, default: Any) -> Any:
     """`value` in the type that the configuration's `key` has."""
     if isinstance(default, bool):
-        if value.lower() not in _SWITCHES:
+        found = switch(value)
+        if found is None:
             raise InvalidArgument(f"--vaccel-config: {key}: expected 0 or 1, found {value!r}")
-        return _SWITCHES[value.lower()]
+        return found
     if isinstance(default, int):
         return int(value) if value.isascii() and value.isdigit() else value
     return value
