@@ -19,6 +19,7 @@ from vaccel.error import (
     SessionClosed,
 )
 from vaccel.handle import Handle
+from vaccel.model import Model
 from vaccel.ops.args import Arg
 from vaccel.ops.catalog import Operations
 from vaccel.ops.objects import ResourceLike
@@ -97,6 +98,11 @@ class Session(Handle, Operations):
     @property
     def resources(self) -> list[Resource]:
         return list(self._resources)
+
+    def model(self, resource: Resource, engine: str) -> Model:
+        """Load the model in `resource` with `engine` (tf, tflite, torch, onnx): a context manager
+        that unloads it at its end."""
+        return Model(self, resource, engine)
 
     def update(self, flags: PluginType | int) -> None:
         """Prefer plugins of another type from now on."""

@@ -170,6 +170,17 @@ def test_the_caller_says_how_many_outputs_it_wants(sessions: Sessions) -> None:
             run(session, model, a, b, count=3)
 
 
+def test_a_model_is_a_context_manager(sessions: Sessions) -> None:
+    x = np.ones((2, 4), np.float32)
+    for session in sessions:
+        resource = model_of(session, scripted(Layer()), "model.pt")
+        with session.model(resource, "torch") as model:
+            found = model.run(tensors(x), nr_out_tensors=1)
+            assert_same([tensor.as_numpy() for tensor in found], direct(Layer(), x))
+        with pytest.raises(NotFound, match="call torch_model_load first"):
+            model.run(tensors(x))
+
+
 class Nested(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
         return {"first": [x + 1, x + 2], "second": [x + 3]}

@@ -23,7 +23,7 @@ LAYERS = (
     ("vaccel.inference", "vaccel.foreign"),
     ("vaccel",),
     ("vaccel.session",),
-    ("vaccel.resource", "vaccel.genop"),
+    ("vaccel.resource", "vaccel.genop", "vaccel.model"),
     ("vaccel.runtime",),
     ("vaccel.plugin",),
     ("vaccel.rpc.registry",),
