@@ -48,7 +48,10 @@ class Run(NamedTuple):
 def run(project: Path, *arguments: str, **settings: str) -> Run:
     tclsh = shutil.which("tclsh")
     if tclsh is None:
-        pytest.fail("these tests need tclsh: install the package tcl", pytrace=False)
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(
+            "NOT TESTED: the Vivado scripts, for which tclsh is missing: install the package tcl"
+        )
     done = subprocess.run(
         [tclsh, str(STUBS), str(project / "build.tcl"), *arguments],
         env={**os.environ, **{f"VIVADO_{name.upper()}": text for name, text in settings.items()}},
