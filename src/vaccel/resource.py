@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaccel import runtime
-from vaccel.blob import Blob, BlobType, ResourceType
+from vaccel.blob import Blob, ResourceType
+from vaccel.content import Content, Named
 from vaccel.error import InvalidArgument, NotFound, SessionClosed
 from vaccel.handle import Handle
 from vaccel.ops.catalog import Operations
 from vaccel.ops.objects import ResourceLike
 from vaccel.sources import described, folders, memory
 from vaccel.sources.names import check_names
-from vaccel.sources.trees import map_file, place
 from vaccel.sources.urls import Prefixes, is_url
 
 if TYPE_CHECKING:
@@ -27,11 +25,7 @@ if TYPE_CHECKING:
     from vaccel.sources.transfer import UrlLimits
 
 
-Named = list[tuple[str, Path]]
-"""Files with the names that they have in a resource."""
-
-
-class Resource(Handle, ResourceLike):
+class Resource(Content, Handle, ResourceLike):
     """Files and folders (`paths`), what an archive or a URL holds (`from_archive`, `from_url`), or
     memory (`from_buffer`, `from_numpy`), of one type.
 
@@ -125,20 +119,13 @@ class Resource(Handle, ResourceLike):
             raise InvalidArgument(
                 f"Resource: type: expected LIB (0), DATA (1) or MODEL (2), found {type!r}"
             ) from None
-        self._names = [name for name, _ in files]
-        self.paths = [path for _, path in files]
+        self._hold(files, blobs)
         self._said: list[Blob] = []
-        self._make: Callable[[Resource], Named] | None = None
-        """Gives the files anew, after they have gone with the last session."""
-        self._blobs = blobs
         self._runtime = runtime.current()
         self._runtime.release_dropped()
         self._split()
         self.id = next(self._runtime.resource_ids)
-        self._lock = threading.RLock()
         self._sessions: list[Session] = []
-        self._rundir: Path | None = None
-        self._files: list[Path] = []
         self._closed = False
         self._unheld = False
         """The program has dropped it."""
@@ -154,24 +141,7 @@ class Resource(Handle, ResourceLike):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- content -------------------------------------------------------------------------------
-
-    def _fill(self) -> None:
-        with self._lock:
-            if self._make is not None and not self.paths:
-                files = self._make(self)
-                self._names = [name for name, _ in files]
-                self.paths = [path for _, path in files]
-
-    def blobs(self) -> list[Blob]:
-        """The content; files are mapped, not read. Names may hold folders: `a/b`."""
-        self._fill()
-        if not self.paths:
-            return list(self._blobs)
-        return [
-            Blob(name, map_file(path), BlobType.FILE, path)
-            for name, path in zip(self._names, self.paths, strict=True)
-        ]
+    # -- description ---------------------------------------------------------------------------
 
     def describe(self, description: Mapping[str, Any]) -> Resource:
         """Say of an image model what its files do not, or say wrongly, by the keys of
@@ -188,68 +158,6 @@ class Resource(Handle, ResourceLike):
         if self.type is ResourceType.MODEL and self._make is None:
             blobs += described.beside(list(zip(self._names, self.paths, strict=True)))
         return blobs + self._said
-
-    def files(self) -> list[Path]:
-        """The content as files; memory is written to the resource's rundir on first use."""
-        self._fill()
-        if self.paths:
-            return list(self.paths)
-        with self._lock:
-            self._check_open()
-            if not self._files:
-                folder = self.rundir()
-                for blob in self._blobs:
-                    path = place(folder, blob.name)
-                    path.write_bytes(blob.data)
-                    self._files.append(path)
-            return list(self._files)
-
-    def update(self, contents: Sequence[Any]) -> None:
-        """Take over the content that another side's copy has now; called by plugins' `sync`."""
-        blobs = self.blobs()
-        if len(contents) != len(blobs):
-            raise InvalidArgument(
-                f"resource {self.id}: expected {len(blobs)} blobs, found {len(contents)}"
-            )
-        for i, (blob, content) in enumerate(zip(blobs, contents, strict=True)):
-            if blob.data == content:
-                continue
-            if self.paths:
-                self._own(i).write_bytes(content)
-            elif blob.data.readonly or blob.data.nbytes != len(content):
-                self._blobs[i] = replace(blob, data=memoryview(content))
-            else:
-                blob.data[:] = content
-
-    def patch(self, index: int, offset: int, content: memoryview) -> None:
-        """As `update`, for a piece of blob `index`."""
-        if self.paths:
-            with self._own(index).open("r+b") as file:
-                file.seek(offset)
-                file.write(content)
-            return
-        blob = self._blobs[index]
-        if blob.data.readonly:
-            blob = self._blobs[index] = replace(blob, data=memoryview(bytearray(blob.data)))
-        blob.data[offset : offset + len(content)] = content
-
-    def _own(self, index: int) -> Path:
-        """The file to write to: the user's, but not the cache's, which is for all."""
-        if self._make is not None:
-            path = place(self.rundir(), self._names[index])
-            if path != self.paths[index]:
-                shutil.copyfile(self.paths[index], path)
-                self.paths[index] = path
-        return self.paths[index]
-
-    def rundir(self) -> Path:
-        """A folder of the resource's own, mode 0700; on disk for what may be large."""
-        with self._lock:
-            self._check_open()
-            if self._rundir is None:
-                home = self._runtime.rundir if self._make is None else self._runtime.disk
-                self._rundir = home.subfolder(f"resource.{self.id}")
-            return self._rundir
 
     # -- sessions ------------------------------------------------------------------------------
 
@@ -328,13 +236,6 @@ class Resource(Handle, ResourceLike):
         self._lock = threading.RLock()
         self._closed = True
         self._sessions = []
-
-    def _remove_files(self) -> None:
-        if self._rundir is not None:
-            self._runtime.rundir.remove_subfolder(self._rundir)
-        self._rundir, self._files = None, []
-        if self._make is not None:
-            self._names, self.paths = [], []
 
     def _check_open(self) -> None:
         if self._closed:

@@ -120,7 +120,7 @@ def test_numbers_in_files_become_what_the_operation_takes(capsys: Output):
     assert vaccel(capsys, "run fpga_arraycopy whole.npy") == "3\n-4\n"
     np.save("floats.npy", np.array([3.0, -4.0]))
     assert vaccel(capsys, "run fpga_arraycopy floats.npy") == "3\n-4\n"
-    line = "run torch_model_run model.pt floats.npy --plugins noop -o out.npy"
+    line = "run torch_model_run model.bin floats.npy --plugins noop -o out.npy"
     assert vaccel(capsys, line) == ""
     assert np.load("out.npy").dtype == np.float32
 
@@ -229,7 +229,7 @@ def test_arguments_have_a_type_and_a_value(text: str, type: ArgType, value: obje
             "from -2147483648 to 2147483647 in big.npy, found 1180591",
         ),
         ("run exec a b arg_read=uint8:big.npy", 2, "arg_read: expected uint8 from 0 to 255 in big"),
-        ("run torch_model_run model.pt u2.npy", 2, "found uint16; save it in one of these, or as"),
+        ("run torch_model_run model.bin u2.npy", 2, "found uint16; save it in one of these, or as"),
         ("run fpga_vadd words.csv 1", 2, "line 2: expected a number (float32), found 'x'"),
         ("run fpga_vadd broken.csv 1", 2, "fpga_vadd: a: expected text in broken.csv"),
         ("run fpga_vadd folder.npy 1", 1, "Is a directory"),
@@ -259,8 +259,12 @@ def test_arguments_have_a_type_and_a_value(text: str, type: ArgType, value: obje
         ("run opencv", 2, "opencv: function: expected a whole number"),
         ("run fpga_vadd 1 2 -o out.png", 2, "out.png: expected uint8 of shape (height, width)"),
         ("run fpga_vadd 1 2 -o out.txt", 2, "-o: expected FILE.npy or FILE.csv"),
-        ("run fpga_vadd 1 2 -o .npy", 2, "-o: expected FILE.npy or FILE.csv, found '.npy'"),
-        ("run fpga_vadd 1 2 -o folder/.csv", 2, "-o: expected FILE.npy or FILE.csv, found"),
+        (
+            "run fpga_vadd 1 2 -o .npy",
+            2,
+            "-o: expected FILE.npy or FILE.csv, FILE.png for a picture, found",
+        ),
+        ("run fpga_vadd 1 2 -o folder/.csv", 2, "-o: expected FILE.npy or FILE.csv"),
         ("run fpga_vadd 1 2 -o none/out.npy", 1, "none/out.npy: No such file"),
         ("run noop -o out.npy", 2, "noop: -o: expected a result with arrays"),
         ("run fpga_vadd 1 2 --plugins nowhere", 1, "plugin 'nowhere' could not be loaded"),

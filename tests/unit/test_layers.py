@@ -25,6 +25,7 @@ LAYERS = (
     ("vaccel.session",),
     ("vaccel.resource", "vaccel.genop", "vaccel.model"),
     ("vaccel.runtime",),
+    ("vaccel.content",),
     ("vaccel.plugin",),
     ("vaccel.rpc.registry",),
     ("vaccel.rpc.upload",),
