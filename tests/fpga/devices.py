@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vaccel.fpga.device import Buffer, Device, Info
+from vaccel.fpga.device import Buffer, Device, Info, never
 from vaccel.fpga.drivers import Accelerator
 from vaccel.fpga.simulator import Simulator
 
@@ -47,8 +47,8 @@ class Through:
     def write32(self, address: int, value: int) -> None:
         self.below.write32(address, value)
 
-    def wait(self, base: int, cycles: int) -> bool:
-        return self.below.wait(base, cycles)
+    def wait(self, base: int, cycles: int, ended: Callable[[], bool] = never) -> bool:
+        return self.below.wait(base, cycles, ended)
 
     def info(self) -> Info:
         return self.below.info()
@@ -134,6 +134,6 @@ class Waits(Through):
         super().__init__(below)
         self.instead: Callable[[], bool] | None = None
 
-    def wait(self, base: int, cycles: int) -> bool:
+    def wait(self, base: int, cycles: int, ended: Callable[[], bool] = never) -> bool:
         instead, self.instead = self.instead, None
-        return super().wait(base, cycles) if instead is None else instead()
+        return super().wait(base, cycles, ended) if instead is None else instead()

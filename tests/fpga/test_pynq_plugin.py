@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.fpga.lines import arrive
 from tests.fpga.reference import bits, matrices, ordered_product, vectors
 from vaccel import Config, Session, runtime
 from vaccel.cli import main
-from vaccel.error import DeadlineExceeded, DeviceError, PluginError, SessionClosed
+from vaccel.error import DeadlineExceeded, DeviceError, FFIError, PluginError, SessionClosed
 from vaccel.fpga import boards
 from vaccel.fpga.registers import ELEMENTWISE
 from vaccel.fpga.simulator import Simulator
@@ -260,6 +260,34 @@ def test_a_session_can_be_closed_while_its_kernel_runs(plugin: PynqPlugin, devic
     assert (device.info().memory_free, device.programmed) == (free, 1)
     with Session() as session:
         assert session.fpga_vadd([1.0], [2.0]) == [3.0]
+
+
+def test_closing_stops_a_long_job_and_its_call_fails(
+    plugin: PynqPlugin, simulator: Simulator, device: Waits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session()
+    simulator.set_timing(stall=1.0)
+    reached = threading.Event()
+
+    def wait(base: int, cycles: int, ended: Callable[[], bool]) -> bool:
+        reached.set()
+        return simulator.wait(base, 1000 * cycles, ended)  # for minutes
+
+    monkeypatch.setattr(device, "wait", wait)
+    errors: list[str] = []
+
+    def call() -> None:
+        try:
+            session.fpga_vadd([1.0], [2.0])
+        except FFIError as exc:
+            errors.append(exc.message)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert reached.wait(60)
+    vaccel.cleanup()
+    thread.join()
+    assert errors == ["the session was closed during the call"]
 
 
 def test_what_a_session_held_is_free_when_it_is_closed(plugin: PynqPlugin, device: Waits) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from vaccel.error import DeviceError, NotFound, ResourceExhausted
 from vaccel.fpga import registers
 from vaccel.fpga.claim import Claim
-from vaccel.fpga.device import Info
+from vaccel.fpga.device import Info, never
 from vaccel.fpga.interrupts import Interrupts
 from vaccel.fpga.overlay import NAME
 
@@ -162,8 +162,11 @@ class Board:
         window = self._window(address)
         window.write(address - window.base_addr, int(value))  # MMIO takes no subclass of int
 
-    def wait(self, base: int, cycles: int) -> bool:
-        """See device.Device. At least MIN_PATIENCE seconds, by the clock of the processor."""
+    def wait(self, base: int, cycles: int, ended: Callable[[], bool] = never) -> bool:
+        """See device.Device. At least MIN_PATIENCE seconds, by the clock of the processor.
+
+        `ended` is not asked: jobs are done sooner than an overlay is loaded.
+        """
         window = self._window(base)
         start = time.monotonic()
         deadline = start + max(MIN_PATIENCE, cycles / self._clock_hz)

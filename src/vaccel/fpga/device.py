@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+
+def never() -> bool:
+    return False
 
 
 class Buffer(Protocol):
@@ -61,10 +65,11 @@ class Device(Protocol):
 
     def write32(self, address: int, value: int) -> None: ...
 
-    def wait(self, base: int, cycles: int) -> bool:
+    def wait(self, base: int, cycles: int, ended: Callable[[], bool] = never) -> bool:
         """Wait until the kernel at `base` has interrupted; False if `cycles` pass before that.
 
-        The interrupt must be enabled, and stays pending.
+        A device whose jobs take long may also return False once `ended()`. The interrupt must be
+        enabled, and stays pending.
         """
 
     def info(self) -> Info: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vaccel.error import ResourceExhausted, SessionClosed
+from vaccel.error import ResourceExhausted
 from vaccel.fpga.device import Buffer, Device
 from vaccel.fpga.fabric import Fabric, Work
 from vaccel.fpga.pool import Pool, Share
@@ -96,15 +95,11 @@ class Accelerator:
         with self._buffers(task, share) as (extent, buffers):
             jobs = task.jobs(extent, buffers)
             try:
-                # What is left of a call whose client has gone would only hold up others.
-                wanted = itertools.takewhile(lambda _: not share.ended, jobs)
-                self.last = self._fabric.run(task.kernel, wanted)
+                self.last = self._fabric.run(task.kernel, jobs, lambda: share.ended)
             finally:
                 if self._fabric.running:  # it could not be stopped: leave it its memory for ever
                     self._lost += buffers
                     buffers.clear()
-        if share.ended:
-            raise SessionClosed("the session was closed during the call")
 
     @contextmanager
     def _buffers(self, task: Task, share: Share) -> Iterator[tuple[int, list[Buffer]]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from vaccel.error import DeadlineExceeded, DeviceError
+from vaccel.error import DeadlineExceeded, DeviceError, SessionClosed
 from vaccel.fpga import registers
-from vaccel.fpga.device import Device
+from vaccel.fpga.device import Device, never
 from vaccel.fpga.registers import Control, Kernel, Register, Status
 
 PATIENCE = 20
@@ -114,11 +114,12 @@ class Fabric:
         self.prepare(kernel)
         return self._capabilities[kernel.name][name]
 
-    def run(self, kernel: Kernel, jobs: Iterable[Job]) -> Work:
+    def run(self, kernel: Kernel, jobs: Iterable[Job], ended: Callable[[], bool] = never) -> Work:
         """Run `jobs` in order; each is loaded while the one before it runs.
 
         Raises DeviceError if the kernel is not ours or reports an error, DeadlineExceeded if it
-        does not finish a job; the device is then programmed anew.
+        does not finish a job, SessionClosed once `ended()`; with a job that runs, the device is
+        programmed anew.
         """
         base = self.prepare(kernel)
         previous: Job | None = None
@@ -127,11 +128,14 @@ class Fabric:
             for job in jobs:
                 self.bytes_copied += job.load()
                 if previous is not None:
-                    cycles.append(self._finish(kernel, base, previous))
+                    cycles.append(self._finish(kernel, base, previous, ended))
+                # What is left of a call whose client has gone would only hold up others.
+                _check(ended)
                 self._start(kernel, base, job)
                 previous = job
             if previous is not None:
-                cycles.append(self._finish(kernel, base, previous))
+                cycles.append(self._finish(kernel, base, previous, ended))
+            _check(ended)
         except BaseException:
             if self.running:
                 self._program()
@@ -147,10 +151,11 @@ class Fabric:
         self.running = True
         self._write(base, registers.CONTROL, Control.START)
 
-    def _finish(self, kernel: Kernel, base: int, job: Job) -> int:
+    def _finish(self, kernel: Kernel, base: int, job: Job, ended: Callable[[], bool]) -> int:
         """Wait for `job` and copy its results out; the cycles that it took."""
         limit = GRACE + PATIENCE * job.cycles
-        if not self.device.wait(base, limit):
+        if not self.device.wait(base, limit, ended):
+            _check(ended)
             raise DeadlineExceeded(
                 f"the {kernel.name} kernel did not finish {job} within {limit} cycles "
                 f"({limit / self.device.clock_hz * 1e3:.3g} ms); the device is programmed anew"
@@ -184,6 +189,11 @@ class Fabric:
 
     def _write(self, base: int, register: Register, value: int) -> None:
         self.device.write32(base + register.offset, value)
+
+
+def _check(ended: Callable[[], bool]) -> None:
+    if ended():
+        raise SessionClosed("the session was closed during the call")
 
 
 _REMEDY = "load a bitstream made from this version of vaccel (vaccel fpga build)"

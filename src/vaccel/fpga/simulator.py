@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vaccel.error import DeviceError, InvalidArgument
 from vaccel.fpga import registers, toolchain, tools
-from vaccel.fpga.device import Buffer, Info
+from vaccel.fpga.device import Buffer, Info, never
 from vaccel.fpga.memory import Ddr
 from vaccel.fpga.model.system import Event, Memory, Refused, System, Timing, harness
 from vaccel.fpga.overlay import LANES
@@ -78,8 +78,8 @@ class Simulator:
         system, offset = self._find(address)
         system.write(offset, value)
 
-    def wait(self, base: int, cycles: int) -> bool:
-        return self._find(base)[0].run(cycles)
+    def wait(self, base: int, cycles: int, ended: Callable[[], bool] = never) -> bool:
+        return self._find(base)[0].run(cycles, ended)
 
     def info(self) -> Info:
         return Info(

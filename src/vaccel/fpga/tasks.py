@@ -23,8 +23,8 @@ PIECE = 1 << 18
 """Elements in the longest piece of a vector: 1 MiB for each buffer."""
 LEAST_PIECE = 1 << 10
 LONGEST = 2_000_000
-"""Cycles that a job of the matrix kernel should take at most, 20 ms at 100 MHz: a job cannot be
-stopped for a session that has ended."""
+"""Cycles that a job of the matrix kernel should take at most, 20 ms at 100 MHz: on the
+board a job is not stopped for a session that has ended."""
 
 
 class Task(Protocol):

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaccel.error import DeviceError
+from vaccel.fpga.device import never
 from vaccel.fpga.registers import CONTROL, Control
 
 WHILE_HELD_MS = 1
 """Milliseconds that a run may hold the interpreter's lock: small jobs end within them."""
 CHUNK_MS = 100
-"""Milliseconds after which a long run looks for signals, Ctrl-C among them."""
+"""Milliseconds after which a long run looks for signals, Ctrl-C among them, and at `ended`."""
 
 
 class Kind(IntEnum):
@@ -168,10 +169,10 @@ class System:
         if not self._functions.ps_write(self._system, offset, value):
             self._fail(offset)
 
-    def run(self, cycles: int) -> bool:
-        """Until the kernel interrupts; False if it has not after so many cycles."""
+    def run(self, cycles: int, ended: Callable[[], bool] = never) -> bool:
+        """Until the kernel interrupts; False if it has not after so many cycles, or `ended()`."""
         left = cycles - self._functions.ps_run(self._system, cycles, WHILE_HELD_MS)
-        while left and not self.interrupts:
+        while left and not self.interrupts and not ended():
             self._check()
             left -= self._run_released(self._system, left, CHUNK_MS)
         self._check()
