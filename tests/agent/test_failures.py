@@ -325,9 +325,9 @@ def test_letting_go_of_much_waits_only_once_for_an_agent_that_hangs() -> None:
 
     with fake_peer(script) as endpoint:
         bootstrap(Config(plugins="rpc", endpoint=endpoint, timeouts=Timeouts(control=1.0)))
-        for _ in range(4):
-            Session()
+        sessions = [Session() for _ in range(4)]
         runtime.cleanup()
+        del sessions  # which the program held until then
     assert asked == ["CreateSession"] * 4 + ["DestroySession"]
 
 

@@ -101,27 +101,17 @@ class Client:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         waiter = Waiter()
-        stream = 0
         try:
-            if not self._send_lock.acquire(timeout=-1 if timeout is None else timeout):
-                raise DeadlineExceeded
-            try:
-                self._check()
-                stream = self._next_stream()
-                self._pending[stream] = waiter
-                self._plain = False
-                self._send(stream, template, contents, parts, deadline)
-            finally:
-                self._send_lock.release()
+            self._send_for(waiter, template, contents, parts, deadline)
             event = self._wait(waiter, deadline)
         except BaseException as exc:
             # Whoever fails here may have been woken to read just now, and wakes another one.
-            self._pending.pop(stream, None)
+            self._pending.pop(waiter.stream, None)
             self._wake_next()
             if isinstance(exc, DeadlineExceeded) and self._lost is None:
                 raise self._no_answer(what or method, timeout) from None
             raise
-        self._pending.pop(stream, None)
+        self._pending.pop(waiter.stream, None)
         try:
             return self._decode(method, event)
         except DeadlineExceeded as exc:
@@ -140,6 +130,27 @@ class Client:
             stream = (stream + 2) & LAST_STREAM
         self._stream = stream + 2
         return stream
+
+    def _send_for(
+        self,
+        waiter: Waiter,
+        template: Template,
+        contents: Sequence[Any],
+        parts: Sequence[tuple[Template, Sequence[Any]]],
+        deadline: float | None,
+    ) -> None:
+        """Send a request whose answer `waiter` gets."""
+        left = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
+        if not self._send_lock.acquire(timeout=left):
+            raise DeadlineExceeded
+        try:
+            self._check()
+            waiter.stream = self._next_stream()
+            self._pending[waiter.stream] = waiter
+            self._plain = False
+            self._send(waiter.stream, template, contents, parts, deadline)
+        finally:
+            self._send_lock.release()
 
     def _send(
         self,

@@ -151,13 +151,7 @@ class Peer:
                     if not self._run_quick(reader, data, serve):
                         return Outcome.LOST
                     continue
-                if self._known and connection.between:
-                    frames, data = self._known.cut(data)
-                    for frame, _ in frames:
-                        connection.opened(frame)
-                    backlog.extend(frames)
-                self._fresh = list(map(Request, connection.receive(data)))
-                backlog.extend(self._fresh)
+                self._take(data)
         except BlockingIOError:
             return Outcome.READY
         except ProtocolError as exc:
@@ -165,6 +159,16 @@ class Peer:
         except OSError as exc:
             log.debug("%s: %s; connection closed", self._owner.endpoint, exc.strerror)
         return Outcome.ENDED
+
+    def _take(self, data: bytes) -> None:
+        """Into the backlog with the requests that `data` completes."""
+        if self._known and self._connection.between:
+            frames, data = self._known.cut(data)
+            for frame, _ in frames:
+                self._connection.opened(frame)
+            self._backlog.extend(frames)
+        self._fresh = list(map(Request, self._connection.receive(data)))
+        self._backlog.extend(self._fresh)
 
     def _run_quick(self, reader: Reader, frame: bytes, serve: Serve) -> bool:
         """As `_run_backlog`, for one frame of a shape that was seen before."""

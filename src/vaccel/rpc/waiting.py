@@ -17,6 +17,8 @@ _TIMEVAL = struct.Struct("@ll")
 class Waiter:
     """A call that waits for its answer."""
 
+    stream = 0
+    """Of the request, once that has one."""
     event: Event | None = None
     wakeup: threading.Lock | None = None
 
