@@ -12,13 +12,14 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.inference.pairs import at_once, model_of, objects, pair
-from vaccel import Resource, Session
+from vaccel import Resource, ResourceType, Session
 from vaccel.error import InvalidArgument, NotFound, ResourceExhausted
 from vaccel.inference import torch_models
 from vaccel.ops.torch import Buffer, Tensor, TensorType
@@ -334,6 +335,18 @@ def test_what_runs_leaves_no_objects_behind(sessions: Sessions) -> None:
             for _ in range(100):
                 run(session, model, x)
             assert objects() - before < 50
+
+
+@pytest.mark.parametrize("form", LAYERS)
+def test_a_model_may_be_a_file_of_any_name(form: str, sessions: Sessions, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(LAYERS[form]())
+    x = np.ones((2, 4), np.float32)
+    for session in sessions:
+        with Resource(path, ResourceType.MODEL) as model:
+            model.register(session)
+            session.torch_model_load(model)
+            assert_same(run(session, model, x), direct(Layer(), x))
 
 
 # -- concurrency -------------------------------------------------------------------------------

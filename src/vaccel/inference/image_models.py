@@ -106,7 +106,7 @@ def open_resource(resource: Resource) -> ImageModel | Unfit | None:
         alone = len(resource.blobs()) == 1 and not resource.paths
         content = bytes(blob.data) if alone else b""  # onnxruntime takes nothing else from memory
         if not alone or b"location" in content:
-            return _model(onnx_models.file_of(resource, blob), blob.name, resource.whole())
+            return _model(inputs.file_of(resource, blob), blob.name, resource.whole())
         return _model(content, blob.name, resource.whole())
     except Unsettled as exc:
         if exc.key == "task":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from vaccel.error import FFIError, InvalidArgument, ResourceExhausted
 from vaccel.sources import described
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vaccel.blob import Blob
     from vaccel.ops.tensors import Tensor
     from vaccel.resource import Resource
@@ -109,7 +112,32 @@ def model_file(resource: Resource, suffixes: tuple[str, ...]) -> Blob:
     return found[0]
 
 
+def file_of(resource: Resource, blob: Blob) -> Path:
+    """Where one of the resource's blobs is a file; memory is written to one."""
+    places = [one.name for one in resource.blobs()]
+    return resource.files()[places.index(blob.name)]
+
+
+def on_disk(resource: Resource, blob: Blob) -> Path | None:
+    """The file that the blob is mapped from; None: it is in memory alone."""
+    return file_of(resource, blob) if isinstance(blob.data.obj, mmap.mmap) else blob.path
+
+
+def content_of(resource: Resource, blob: Blob) -> bytes:
+    """All of it, for engines that take nothing else: one copy, and none of what is bytes."""
+    file = on_disk(resource, blob)
+    if file is not None:
+        return file.read_bytes()  # of the mapping, a copy would be in memory beside it
+    held = blob.data.obj
+    if isinstance(held, bytes) and len(held) == blob.data.nbytes:
+        return held
+    return bytes(blob.data)
+
+
 def not_a_model(operation: str, resource: Resource, blob: Blob, reason: str) -> InvalidArgument:
+    # Engines name the file that they read. Where that is, concerns nobody at the other end.
+    path = on_disk(resource, blob)
+    reason = reason if path is None else reason.replace(str(path), blob.name)
     return InvalidArgument(
         f"{operation}: resource {resource.id}: {blob.name}: not a model that can be loaded: "
         f"{reason}"

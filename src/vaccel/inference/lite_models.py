@@ -35,7 +35,10 @@ def open_model(resource: Resource) -> LiteModel:
     """The model of a resource; InvalidArgument: the file is none, or needs TensorFlow itself."""
     blob = inputs.model_file(resource, SUFFIXES)
     try:
-        return LiteModel(bytes(blob.data))  # LiteRT takes nothing but bytes, and keeps them
+        if not _has_graph(blob.data):
+            raise InvalidArgument("it is no TensorFlow Lite file with a graph")
+        # LiteRT keeps them. It would map a file, which its owner may change meanwhile.
+        return LiteModel(inputs.content_of(resource, blob))
     except InvalidArgument as exc:
         reason = exc.message
     except (RuntimeError, ValueError) as exc:
@@ -50,8 +53,6 @@ class LiteModel:
         self._interpreter = import_engine(ENGINE, "tflite").Interpreter
         self._content = content
         self._most_idle = os.cpu_count() or 1
-        if not _has_graph(content):
-            raise InvalidArgument("it is no TensorFlow Lite file with a graph")
         first = self._new()
         self._idle = collections.deque([first])
         self._signature = Signature("tflite_model_run", first.wanted)
@@ -148,7 +149,7 @@ def _explained(engine: Any, exc: RuntimeError) -> InvalidArgument:
     )
 
 
-def _has_graph(content: bytes) -> bool:
+def _has_graph(content: memoryview) -> bool:
     """The FlatBuffer's list of graphs is not empty, which LiteRT takes for granted.
 
     A table begins with the distance back to its vtable, whose third field tells where the list is.
@@ -161,4 +162,4 @@ def _has_graph(content: bytes) -> bool:
         (count,) = struct.unpack_from("<I", content, root + field + forward)
     except struct.error:
         return False
-    return bool(content[4:8] == b"TFL3" and size >= 10 and field and count)
+    return bool(content[4:8].tobytes() == b"TFL3" and size >= 10 and field and count)

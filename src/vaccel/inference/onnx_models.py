@@ -24,14 +24,14 @@ from vaccel.ops.catalog import Operations
 from vaccel.ops.onnx import Tensor, TensorType
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vaccel.blob import Blob
     from vaccel.resource import Resource
     from vaccel.session import Session
 
 ENGINE = "onnxruntime"
 SUFFIXES = (".onnx", ".ort")
+_ORT = b"ORTM"
+"""Of a file in onnxruntime's own format, which is known as such by its suffix, or in memory."""
 
 # onnxruntime's names of types; the others are ONNX's own in lower case.
 _TYPES = {f"tensor({kind.name.lower()})": kind for kind in TensorType}
@@ -63,11 +63,14 @@ def open_model(resource: Resource) -> OnnxModel:
 def open_blob(resource: Resource, blob: Blob, framework: str) -> OnnxModel:
     """The model in one of the resource's files; errors name the operations of `framework`."""
     ort = import_engine(ENGINE, "onnx")
-    content: Any = bytes(blob.data)  # onnxruntime takes nothing else from memory
-    if b"location" in content:
-        # Weights in other files. From memory they would be looked for in this process's current
-        # folder, which is not for models to read; a file's are looked for in its own.
-        content = str(file_of(resource, blob))
+    path = inputs.on_disk(resource, blob)
+    content: Any = str(path)  # read there, the model is in memory once less
+    if path is None or blob.data[4:8] == _ORT:
+        content = inputs.content_of(resource, blob)  # onnxruntime takes nothing else from memory
+        if b"location" in content:
+            # Weights in other files. From memory they would be looked for in this process's current
+            # folder, which is not for models to read; a file's are looked for in its own.
+            content = str(inputs.file_of(resource, blob))
     load = f"{framework}_model_load"
     try:
         engine = ort.InferenceSession(content, options(ort), providers=["CPUExecutionProvider"])
@@ -160,12 +163,6 @@ def options(ort: Any) -> Any:
 def reason(exc: Exception) -> str:
     """The engine's words, without the codes that it puts before them."""
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", inputs.one_line(exc))
-
-
-def file_of(resource: Resource, blob: Blob) -> Path:
-    """Where one of the resource's blobs is a file."""
-    places = [one.name for one in resource.blobs()]
-    return resource.files()[places.index(blob.name)]
 
 
 def _wanted(one: Any, optional: bool) -> Wanted:

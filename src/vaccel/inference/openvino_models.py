@@ -23,7 +23,6 @@ from vaccel.inference import inputs, savedmodel
 from vaccel.inference.inputs import Wanted
 from vaccel.inference.loaded import import_engine
 from vaccel.inference.named import NamedSignature
-from vaccel.inference.onnx_models import file_of
 from vaccel.inference.savedmodel import tensor_name
 from vaccel.inference.strings import packed, texts
 from vaccel.ops.tf import Node, Tensor, TensorType
@@ -46,10 +45,10 @@ def open_model(resource: Resource) -> OpenVinoModel:
     try:
         if savedmodel.is_saved(blob):
             signatures = savedmodel.signatures(blob.data)
-            place = file_of(resource, blob).parent
+            place = inputs.file_of(resource, blob).parent
         else:
             savedmodel.check_graph(blob.data)  # OpenVINO prints what it finds in other files
-            signatures, place = {}, file_of(resource, blob)
+            signatures, place = {}, inputs.file_of(resource, blob)
         # Of OpenVINO's front ends this one alone, as others take the same files for their own.
         reader = import_engine("openvino.frontend", ENGINE).FrontEndManager()
         front = reader.load_by_framework("tf")

@@ -22,7 +22,6 @@ from vaccel.inference import inputs, savedmodel
 from vaccel.inference.inputs import Wanted
 from vaccel.inference.loaded import import_engine
 from vaccel.inference.named import NamedSignature
-from vaccel.inference.onnx_models import file_of
 from vaccel.inference.savedmodel import tensor_name
 from vaccel.inference.strings import packed, strings
 from vaccel.inference.tensorflow_graphs import (
@@ -88,7 +87,7 @@ def _saved(tf: Any, resource: Resource, blob: Blob) -> TensorFlowModel:
     model = TensorFlowModel(
         tf, meta.graph_def, signatures, known=meta.meta_info_def.stripped_op_list
     )
-    folder, base = file_of(resource, blob).parent, blob.name.removesuffix(savedmodel.FILE)
+    folder, base = inputs.file_of(resource, blob).parent, blob.name.removesuffix(savedmodel.FILE)
     names = {one.name for one in resource.blobs()}
     saver = meta.saver_def
     if saver.restore_op_name and f"{base}variables/variables.index" in names:

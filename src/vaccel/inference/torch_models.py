@@ -13,6 +13,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from vaccel.resource import Resource
 
 SUFFIXES = (".pt", ".pth", ".ts", ".torchscript", ".pt2")
+
+_ARCHIVE = b"PK\3\4"
 
 # A program archive may also hold pickled objects and compiled libraries, which are any code at all.
 _PT2_RECORDS = re.compile(
@@ -45,20 +48,24 @@ def open_model(resource: Resource) -> TorchModel:
     """The model of a resource, in evaluation mode; InvalidArgument: the file is none."""
     torch = import_torch()
     blob = inputs.model_file(resource, SUFFIXES)
-    content = bytes(blob.data)  # PyTorch reads from a file object, and keeps copies of its own
     try:
-        reader = torch._C.PyTorchFileReader(io.BytesIO(content))
-        records = set(reader.get_all_records())
-        if "models/model.json" in records:
-            _check_archive(torch, reader, records)
-            with _one_by_one:
-                return _exported(torch, torch.export.load(io.BytesIO(content)))
-        if "constants.pkl" not in records:
-            raise InvalidArgument(
-                "it is an archive, but neither of torch.jit.save nor of torch.export.save (2.8 "
-                "or later); weights alone, as torch.save writes them, hold no model"
-            )
-        return _scripted(torch, _load_script(torch, content))
+        if blob.data[:4] != _ARCHIVE:
+            raise InvalidArgument("it is no archive of torch.jit.save or torch.export.save")
+        # PyTorch keeps copies of its own of what it reads.
+        path = inputs.on_disk(resource, blob)
+        with path.open("rb") if path else io.BytesIO(inputs.content_of(resource, blob)) as file:
+            reader = torch._C.PyTorchFileReader(file)
+            records = set(reader.get_all_records())
+            if "models/model.json" in records:
+                _check_archive(torch, reader, records)
+                return _exported(torch, _load_program(torch, file))
+            if "constants.pkl" in records:
+                # A script would be read as a whole from a file object, but not by its path.
+                return _scripted(torch, _load_script(torch, path or file))
+        raise InvalidArgument(
+            "it is an archive, but neither of torch.jit.save nor of torch.export.save (2.8 "
+            "or later); weights alone, as torch.save writes them, hold no model"
+        )
     except FFIError as exc:
         raise inputs.not_a_model("torch_model_load", resource, blob, exc.message) from None
     except Exception as exc:  # of many classes: each reader inside PyTorch has its own
@@ -158,11 +165,14 @@ def _output(i: int, tensor: Any) -> Tensor:
 # -- TorchScript -------------------------------------------------------------------------------
 
 
-def _load_script(torch: Any, content: bytes) -> Any:
+def _load_script(torch: Any, file: Any) -> Any:
+    """From a path, or a file in memory."""
     with _one_by_one, warnings.catch_warnings():
         # Of torch.jit.load itself; who calls us can do nothing about it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+        if not isinstance(file, Path):
+            file.seek(0)
+        return torch.jit.load(file, map_location="cpu").eval()
 
 
 def _scripted(torch: Any, module: Any) -> TorchModel:
@@ -205,6 +215,12 @@ def _check_archive(torch: Any, reader: Any, records: set[str]) -> None:
         elif name.endswith(".pt"):
             # PyTorch falls back to full unpickling where this fails.
             torch.load(io.BytesIO(reader.get_record(name)), weights_only=True)
+
+
+def _load_program(torch: Any, file: Any) -> Any:
+    with _one_by_one:
+        file.seek(0)
+        return torch.export.load(file)
 
 
 def _exported(torch: Any, program: Any) -> TorchModel:
