@@ -25,7 +25,8 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what = what
+        self.what = what
+        """May change on the way."""
         self._total = total
         self._stream = stream or sys.stderr
         self._enabled = self._stream is not None and self._stream.isatty()
@@ -57,7 +58,7 @@ class Progress:
         if 0 < done < self._total:
             state += f", {(self._total - done) / rate:.0f} s left"
         bar = "#" * full + "." * (_BAR - full)
-        text = f"{self._what} [{bar}] {part:4.0%}  {state}"
+        text = f"{self.what} [{bar}] {part:4.0%}  {state}"
         width = shutil.get_terminal_size().columns - 1
         # Blanks overwrite what a longer state has left behind.
         self._stream.write(f"\r{text[:width]:{width}}")

@@ -744,6 +744,19 @@ def test_progress_is_shown_on_a_terminal_to_the_patient_only() -> None:
     assert pipe.getvalue() == ""
 
 
+def test_progress_says_whether_a_content_is_sent_or_compared(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = serve()
+    shown: list[str] = []
+    monkeypatch.setattr(Progress, "close", lambda self, done: shown.append(self.what))
+    with Session(endpoint=agent.endpoint) as session:
+        for _ in range(2):
+            resource = Resource.from_buffer(content(8 * MIB), ResourceType.MODEL, name="m")
+            resource.register(session)
+    assert shown == ["uploading m", "checking m"]
+
+
 def test_large_parts_of_files_are_sent_without_a_way_through_memory(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(bytes(CHUNK))
     with contextlib.closing(FileContent(tmp_path / "x")) as file:

@@ -81,6 +81,8 @@ class _Upload:
         self._left = deque((i, 0) for i, piece in enumerate(pieces) if piece.content.size)
         self._size = sum(piece.content.size for piece in pieces)
         self._done = 0
+        self._proving = bool(self._known)
+        """What was begun last is compared with what the agent has, not sent."""
         self._failure: BaseException | None = None
         self._stopped = False
         if not 0 < self._chunk <= CHUNK:
@@ -92,7 +94,7 @@ class _Upload:
             threading.Thread(target=self._work, name="vaccel-upload", daemon=True)
             for _ in range(count)
         ]
-        progress = Progress(f"uploading {self._pieces[0].name}", self._size)
+        progress = Progress(self._doing, self._size)
         started: list[threading.Thread] = []
         try:
             for thread in threads:
@@ -101,14 +103,20 @@ class _Upload:
             for thread in started:
                 while thread.is_alive():
                     thread.join(_LOOK)
+                    progress.what = self._doing
                     progress.show(self._done)
         finally:
             self._stopped = True
             for thread in started:
                 thread.join()
+            progress.what = self._doing
             progress.close(self._done)
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def _doing(self) -> str:
+        return f"{'checking' if self._proving else 'uploading'} {self._pieces[0].name}"
 
     def _work(self) -> None:
         memory = memoryview(bytearray(self._chunk))
@@ -132,7 +140,8 @@ class _Upload:
                 self._left[0] = (blob, offset + size)
             else:
                 self._left.popleft()
-            return _Chunk(blob, offset, size, blob in self._known)
+            self._proving = blob in self._known
+            return _Chunk(blob, offset, size, self._proving)
 
     def _put(self, chunk: _Chunk, memory: memoryview) -> None:
         content = self._pieces[chunk.blob].content
