@@ -74,15 +74,15 @@ class Config:
             plugins=_get(environ, "VACCEL_PLUGINS", "VACCEL_BACKENDS") or DEFAULT_PLUGINS,
             log_level=_level(environ),
             log_file=environ.get("VACCEL_LOG_FILE") or None,
-            profiling_enabled=_flag(environ, "VACCEL_PROFILING_ENABLED"),
-            version_ignore=_flag(environ, "VACCEL_VERSION_IGNORE", "VACCEL_IGNORE_VERSION"),
+            profiling_enabled=flag(environ, "VACCEL_PROFILING_ENABLED"),
+            version_ignore=flag(environ, "VACCEL_VERSION_IGNORE", "VACCEL_IGNORE_VERSION"),
             endpoint=_get(environ, "VACCEL_RPC_ADDRESS", "VACCEL_RPC_ADDR", "VACCEL_VSOCK")
             or DEFAULT_ENDPOINT,
             timeouts=Timeouts(
-                connect=_seconds(environ, "VACCEL_RPC_CONNECT_TIMEOUT", Timeouts.connect),
-                control=_seconds(environ, "VACCEL_RPC_CONTROL_TIMEOUT", Timeouts.control),
-                operation=_seconds(environ, "VACCEL_RPC_TIMEOUT", Timeouts.operation),
-                keepalive=_seconds(environ, "VACCEL_RPC_KEEPALIVE", Timeouts.keepalive),
+                connect=seconds(environ, "VACCEL_RPC_CONNECT_TIMEOUT", Timeouts.connect),
+                control=seconds(environ, "VACCEL_RPC_CONTROL_TIMEOUT", Timeouts.control),
+                operation=seconds(environ, "VACCEL_RPC_TIMEOUT", Timeouts.operation),
+                keepalive=seconds(environ, "VACCEL_RPC_KEEPALIVE", Timeouts.keepalive),
             ),
         )
 
@@ -128,7 +128,8 @@ def _level(environ: Mapping[str, str]) -> int:
     return int(text or 1)
 
 
-def _flag(environ: Mapping[str, str], *names: str) -> bool:
+def flag(environ: Mapping[str, str], *names: str) -> bool:
+    """A variable that is on or off; off if it is not set. InvalidArgument: it is neither."""
     name, text = _find(environ, *names)
     found = switch(text) if text else False
     if found is None:
@@ -136,14 +137,15 @@ def _flag(environ: Mapping[str, str], *names: str) -> bool:
     return found
 
 
-def _seconds(environ: Mapping[str, str], name: str, default: float | None) -> float | None:
+def seconds(environ: Mapping[str, str], name: str, default: float | None) -> float | None:
+    """A variable that is a time; None: no limit. InvalidArgument: it is none."""
     text = environ.get(name, "")
     if not text:
         return default
     try:
-        seconds = float(text)
+        found = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e9:
+        found = -1.0
+    if not 0 <= found < 1e9:
         raise InvalidArgument(f"{name}: expected seconds (0 for no limit), found {text!r}")
-    return seconds or None
+    return found or None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from vaccel.agent import Agent
 
 SOURCES = Path(__file__).parent / "c"
 CONFIG = Config(plugins="vaccel.plugins.exec")
+ENDPOINT = f"unix://@vaccel-exec-{os.getpid()}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,6 +69,6 @@ def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     with contextlib.ExitStack() as stack:
         endpoint = None
         if request.param == "agent":
-            agent = stack.enter_context(Agent("unix://@vaccel-exec", allow=["exec"]))
+            agent = stack.enter_context(Agent(ENDPOINT, allow=["exec"]))
             endpoint = agent.endpoint
         yield stack.enter_context(Session(endpoint=endpoint))

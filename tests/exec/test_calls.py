@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.exec.conftest import CONFIG, compile_c
+from tests.exec.conftest import CONFIG, ENDPOINT, compile_c
 from vaccel import Arg, ArgType, Resource, ResourceType, Session, bootstrap
 from vaccel.agent import Agent
 from vaccel.error import InvalidArgument, NotFound, PluginError, SessionClosed
@@ -270,7 +270,7 @@ def test_the_same_bytes_come_back_wherever_the_function_runs(compiled: Compiled)
     library = str(compiled("plain"))
     data = np.frombuffer(np.random.default_rng(1).bytes(40000), np.float32)
     found = []
-    with Agent("unix://@vaccel-exec", allow=["exec"]) as agent:
+    with Agent(ENDPOINT, allow=["exec"]) as agent:
         for endpoint in (None, agent.endpoint):
             rooms = [Arg(np.full_like(data, np.nan)), Arg(0), Arg("    ")]
             with Session(endpoint=endpoint) as session:

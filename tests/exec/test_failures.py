@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from tests.exec.conftest import CONFIG, SOURCES, compile_c
+from tests.exec.conftest import CONFIG, ENDPOINT, SOURCES, compile_c
 from vaccel import Arg, ArgType, Config, Resource, ResourceType, Session, bootstrap, cleanup
 from vaccel.agent import Agent
 from vaccel.config import Timeouts
@@ -137,7 +137,7 @@ def test_the_error_says_what_happened_and_the_next_call_is_served(
     if symbol == "hang":
         monkeypatch.setenv("VACCEL_EXEC_TIMEOUT", "1")
     bootstrap(CONFIG)
-    with Agent("unix://@vaccel-exec", allow=["exec"]) as agent:
+    with Agent(ENDPOINT, allow=["exec"]) as agent:
         for endpoint in (None, agent.endpoint):
             with Session(endpoint=endpoint) as session:
                 with pytest.raises(error, match=words):
@@ -340,7 +340,7 @@ def test_libraries_may_clean_up_when_the_session_ends(
 
 def test_a_client_s_deadline_ends_the_call(rogue: str, pipe: Pipe) -> None:
     bootstrap(Config(CONFIG.plugins, timeouts=Timeouts(operation=0.5)))
-    with Agent("unix://@vaccel-exec", allow=["exec"]) as agent:
+    with Agent(ENDPOINT, allow=["exec"]) as agent:
         with Session(endpoint=agent.endpoint) as session:
             calling = Calling(session, rogue, "hang", [pipe.arg])
             end = End(pipe.pid())
@@ -351,7 +351,7 @@ def test_a_client_s_deadline_ends_the_call(rogue: str, pipe: Pipe) -> None:
 
 def test_a_client_that_goes_ends_its_calls(rogue: str, pipe: Pipe) -> None:
     bootstrap(CONFIG)
-    with Agent("unix://@vaccel-exec", allow=["exec"]) as agent:
+    with Agent(ENDPOINT, allow=["exec"]) as agent:
         session = Session(endpoint=agent.endpoint)
         calling = Calling(session, rogue, "hang", [pipe.arg])
         end = End(pipe.pid())
@@ -431,7 +431,7 @@ def test_many_sessions_at_once(session: Session, compiled: Compiled, rogue: str)
 def test_an_agent_runs_no_foreign_code_unless_it_is_allowed(compiled: Compiled) -> None:
     bootstrap(CONFIG)
     library = str(compiled("plain"))
-    with Agent("unix://@vaccel-exec") as agent, Session(endpoint=agent.endpoint) as session:
+    with Agent(ENDPOINT) as agent, Session(endpoint=agent.endpoint) as session:
         with Resource(library, ResourceType.LIB) as resource:
             resource.register(session)
             for call in (
@@ -475,7 +475,7 @@ def test_an_agent_without_the_plugin_says_what_to_do_there() -> None:
 
 def test_plugins_that_run_nothing_need_no_permission() -> None:
     bootstrap(Config("noop"))
-    with Agent("unix://@vaccel-exec") as agent, Session(endpoint=agent.endpoint) as session:
+    with Agent(ENDPOINT) as agent, Session(endpoint=agent.endpoint) as session:
         assert session.exec("lib.so", "f", [], [Arg(bytes(3))]) == [bytes(3)]
 
 

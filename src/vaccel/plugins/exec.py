@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vaccel import deadline
+from vaccel import config, deadline
 from vaccel.config import Config
 from vaccel.error import FFIError, InvalidArgument, SessionClosed, from_errno
 from vaccel.foreign import libraries
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_VARIABLE = "VACCEL_EXEC_TIMEOUT"
 INPROCESS_VARIABLE = "VACCEL_EXEC_INPROCESS"
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-
 
 _Key = tuple[str | int, Hashable]
 """A library's path and version, or a resource's id and None."""
@@ -57,40 +55,20 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         return cls(
-            timeout=_seconds(environ.get(TIMEOUT_VARIABLE, "")),
-            memory=_size(environ.get(MEMORY_VARIABLE, "")),
-            inprocess=_switch(environ.get(INPROCESS_VARIABLE, "")),
+            timeout=config.seconds(environ, TIMEOUT_VARIABLE, Settings.timeout),
+            memory=_memory(environ),
+            inprocess=config.flag(environ, INPROCESS_VARIABLE),
         )
 
 
-def _seconds(text: str) -> float | None:
-    if not text:
-        return Settings.timeout
+def _memory(environ: Mapping[str, str]) -> int | None:
+    text = environ.get(MEMORY_VARIABLE, "")
+    if text in ("", "0"):
+        return None if text else Settings.memory
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e9:
-        raise InvalidArgument(f"{TIMEOUT_VARIABLE}: expected seconds (0: no limit), found {text!r}")
-    return seconds or None
-
-
-def _size(text: str) -> int | None:
-    if not text:
-        return Settings.memory
-    unit = text[-1:].upper() if text[-1:].upper() in _UNITS else ""
-    number = text.removesuffix(text[-1:]) if unit else text
-    if not (number.isascii() and number.isdigit() and len(number) < 13):
-        raise InvalidArgument(
-            f"{MEMORY_VARIABLE}: expected bytes such as 512M or 4G (0: no limit), found {text!r}"
-        )
-    return int(number) * _UNITS[unit] or None
-
-
-def _switch(text: str) -> bool:
-    if text not in ("", "0", "1"):
-        raise InvalidArgument(f"{INPROCESS_VARIABLE}: expected 0 or 1, found {text!r}")
-    return text == "1"
+        return config.size(text)
+    except ValueError as exc:
+        raise InvalidArgument(f"{MEMORY_VARIABLE}: {exc} (0: no limit)") from None
 
 
 class _Owned:
