@@ -89,6 +89,7 @@ class Peer:
                 return
             self._gone = True
         self._backlog.clear()
+        self._requests.close()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._handler.close()

@@ -54,6 +54,17 @@ class Requests:
         self._late = late
         self._decoder = Decoder(RpcRequest, {name: m[0] for name, m in METHODS.items()})
         self._lock = threading.Lock()
+        self._timed: set[Request] = set()
+        """Those whose deadlines the watch knows."""
+        self._closed = False
+
+    def close(self) -> None:
+        """The connection has ended: nobody waits for deadlines any more."""
+        with self._lock:
+            self._closed = True
+            timed, self._timed = self._timed, set()
+        for request in timed:
+            self._watch.settle(request)
 
     def open(self, request: Request) -> None:
         """Decode, and let the deadline count, also while other requests are run first."""
@@ -78,6 +89,9 @@ class Requests:
     def _set_deadline(self, request: Request, seconds: float) -> None:
         exceeded = DeadlineExceeded(f"{request.method}: not done within {seconds:g} s")
         request.moment = time.monotonic() + seconds
+        if self._closed:
+            return
+        self._timed.add(request)
         stream = request.event.stream
         self._watch.deadline(request, request.moment, lambda: self._late(stream, failure(exceeded)))
 
@@ -88,13 +102,18 @@ class Requests:
             return request.refusal
         timed = request.moment is not None
         if timed and not self._watch.expects(request):
+            self._timed.discard(request)
             return None
         try:
             with deadline.until(request.moment):
                 reply = self._reply(request)
         except Exception as exc:
             reply = failed(exc)
-        return reply if not timed or self._watch.settle(request) else None
+        if timed:
+            self._timed.discard(request)
+            if not self._watch.settle(request):
+                return None
+        return reply
 
     def _reply(self, request: Request) -> Reply:
         method, event = request.method, request.event
