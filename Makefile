@@ -5,7 +5,7 @@ INPUTS := pyproject.toml constraints-dev.txt src/vaccel/_version.py
 .PHONY: help demo test test-environments test-cocotb test-pynq test-tensorflow test-protobuf test-armhf test-soak test-fp32 bench train format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 demo: .venv/.installed ## install, start an agent, let it add vectors and look at pictures
 	$(BIN)/python -m vaccel.cli.demo

@@ -73,15 +73,16 @@ _HERE = ("127.0.0.1", "::1", "localhost")
 
 def _check_leads_elsewhere(running: Runtime, endpoint: str) -> None:
     """Each call of an agent that is its own client would wait for another one, for ever."""
+    remote = next((plugin for plugin in running.plugins if plugin.is_remote), None)
+    if remote is None:
+        return
     here, there = address.parse(endpoint), address.parse(running.config.endpoint)
     everywhere = here.address in _EVERYWHERE and there.address in _HERE
-    same = here == there or (everywhere and (here.scheme, here.port) == (there.scheme, there.port))
-    for plugin in running.plugins:
-        if same and plugin.is_remote:
-            raise InvalidArgument(
-                f"{endpoint}: the plugin {plugin.name} of this agent leads to the agent itself: "
-                "set VACCEL_RPC_ADDRESS to another one, or leave it out of VACCEL_PLUGINS"
-            )
+    if here == there or (everywhere and (here.scheme, here.port) == (there.scheme, there.port)):
+        raise InvalidArgument(
+            f"{endpoint}: the plugin {remote.name} of this agent leads to the agent itself: "
+            "set VACCEL_RPC_ADDRESS to another one, or leave it out of VACCEL_PLUGINS"
+        )
 
 
 def _existing(path: str) -> Path:

@@ -44,6 +44,7 @@ class Resource(Content, Handle, ResourceLike):
         """A folder stands for all regular files below it, named by their paths in it. `description`
         is for `describe`."""
         self._init(type, folders.files_of(paths), [])
+        self._runtime.release_dropped()
         if description is not None:
             self.describe(description)
 
@@ -98,12 +99,14 @@ class Resource(Content, Handle, ResourceLike):
         check_names(blob.name for blob in blobs)
         self = cls.__new__(cls)
         self._init(type, [], list(blobs))
+        self._runtime.release_dropped()
         return self
 
     @classmethod
     def _made(cls, type: ResourceType | int, make: Callable[[Resource], Named]) -> Resource:
         self = cls.__new__(cls)
         self._init(type, [], [])
+        self._runtime.release_dropped()
         self._make = make
         try:
             self._fill()
@@ -122,7 +125,6 @@ class Resource(Content, Handle, ResourceLike):
         self._hold(files, blobs)
         self._said: list[Blob] = []
         self._runtime = runtime.current()
-        self._runtime.release_dropped()
         self._split()
         self.id = next(self._runtime.resource_ids)
         self._sessions: list[Session] = []
@@ -215,14 +217,20 @@ class Resource(Content, Handle, ResourceLike):
                 return
             self._closed = True
             sessions = list(self._sessions)
+        failed: Exception | None = None
         try:
             for session in sessions:
-                self.unregister(session)
+                try:
+                    self.unregister(session)
+                except Exception as exc:  # the others are to be released all the same
+                    ended = isinstance(exc, NotFound) and session not in self._sessions
+                    failed = failed if ended else failed or exc
         finally:
             with self._lock:
                 self._remove_files()
             self._runtime.closed(self)
-            self._runtime.release_dropped()
+        if failed is not None:
+            raise failed
 
     def drop(self) -> None:
         with self._lock:

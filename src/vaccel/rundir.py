@@ -60,7 +60,8 @@ class Rundir:
         os.close(self._lock)
 
     def remove(self) -> None:
-        if self._pid != os.getpid():
+        """Repeatable."""
+        if self._pid != os.getpid() or self._lock < 0:
             return
         # The lock goes last: killed before that, we leave what the next process can sweep up.
         for entry in self.path.iterdir() if self.path.is_dir() else ():
@@ -69,7 +70,8 @@ class Rundir:
             elif entry.name != _LOCK:
                 entry.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        lock, self._lock = self._lock, -1
+        os.close(lock)
 
 
 def base_folder(environ: Mapping[str, str] = os.environ) -> Path:

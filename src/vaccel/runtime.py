@@ -28,10 +28,12 @@ class Runtime:
         self.config = config
         self.profiler = profiling.Profiler("vaccel", enabled=config.profiling_enabled)
         self.plugins: list[Plugin] = []
+        self._aside: list[Plugin] = []
+        """Started too, but only for sessions that name an endpoint."""
         self.left_out: list[str] = []
         self.session_ids = itertools.count(1)
         self.resource_ids = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # memory taken under it may end an object, which closes
         self._starting = threading.RLock()
         """Plugins are started one by one, each once; one may start others."""
         self._open: dict[Handle, weakref.ref[Handle]] = {}
@@ -92,16 +94,28 @@ class Runtime:
     def add(self, loaded: Plugin, origin: str) -> Plugin:
         """Start a plugin, which comes from `origin`, unless it runs already."""
         with self._starting:
-            if loaded not in self.plugins:
-                self._start(loaded, origin)
+            if loaded in self._aside:
+                self._aside.remove(loaded)
+                self.plugins.append(loaded)
+            elif loaded not in self.plugins:
+                self._start(loaded, origin, self.plugins)
         return loaded
 
-    def _start(self, loaded: Plugin, origin: str) -> None:
+    def remote(self) -> Plugin:
+        """What sessions with an endpoint use: a loaded plugin, or rpc, started for them alone."""
+        with self._starting:
+            found = next((one for one in self.plugins + self._aside if one.is_remote), None)
+            if found is None:
+                found, origin = plugin.load("rpc")
+                self._start(found, origin, self._aside)
+            return found
+
+    def _start(self, loaded: Plugin, origin: str, among: list[Plugin]) -> None:
         self._check_version(loaded)
         log.debug("Registered plugin %s", loaded.name)
         with plugin.explained(loaded.name, "be started"):
             loaded.start(self.config)
-        self.plugins.append(loaded)
+        among.append(loaded)
         for op in loaded.operations():
             log.debug("Registered function %s from plugin %s", op.title, loaded.name)
         log.debug("Loaded plugin %s from %s", loaded.name, origin)
@@ -140,7 +154,7 @@ class Runtime:
     def disown(self) -> None:
         """In a forked child: let go of everything, release nothing."""
         rundirs = [self.rundir] if self._disk is None else [self.rundir, self._disk]
-        owned: list[Any] = [*self._open, *self.plugins, *rundirs]
+        owned: list[Any] = [*self._open, *self.plugins, *self._aside, *rundirs]
         for thing in owned:
             thing.disown()
 
@@ -154,10 +168,11 @@ class Runtime:
             log.info("%s", line)
         log.debug("Shutting down vAccel")
         log.debug("Cleaning up plugins")
-        for loaded in self.plugins:
-            _attempt(loaded.close)
-            log.debug("Unregistered plugin %s", loaded.name)
-        self.plugins.clear()
+        for plugins in (self.plugins, self._aside):
+            while plugins:
+                loaded = plugins.pop(0)
+                _attempt(loaded.close)
+                log.debug("Unregistered plugin %s", loaded.name)
         self.remove_files()
         log.release()
 
@@ -214,11 +229,12 @@ def cleanup() -> None:
     """Release every session, resource, plugin and file. Harmless when nothing runs."""
     global _runtime, _closing
     with _lock:
-        runtime, _runtime = _runtime, None
-        if runtime is not None:
-            _closing = runtime
-            runtime.close()
-            _closing = None
+        # What an interrupt has kept from its end is ended first.
+        for runtime in (_closing, _runtime):
+            _closing, _runtime = runtime, None if runtime is _runtime else _runtime
+            if runtime is not None:
+                runtime.close()
+        _closing = None
 
 
 def _running() -> Runtime:

@@ -68,8 +68,7 @@ class Session(Handle, Operations):
         if endpoint is None:
             plugins = list(self._runtime.plugins)
             return sorted(plugins, key=lambda p: not (self.flags and p.type & self.flags))
-        remote = [p for p in self._runtime.plugins if p.is_remote]
-        return remote[:1] or [self._runtime.load("rpc")]
+        return [self._runtime.remote()]
 
     def __repr__(self) -> str:
         return f"<Session {self.id}{' closed' if self._closed else ''}>"
@@ -242,8 +241,13 @@ class Session(Handle, Operations):
             with explained(plugin.name, f"begin session {self.id}"):
                 plugin.open_session(self.core)
             self._attached.append(plugin)
-            for resource in self._resources:
-                plugin.register(self.core, resource)
+            try:
+                for resource in self._resources:
+                    plugin.register(self.core, resource)
+            except BaseException:  # the next call is to begin anew
+                self._attached.remove(plugin)
+                _quietly(plugin.close_session, self.core)
+                raise
 
     def attach(self, resource: Resource) -> None:
         """Called by `Resource.register`."""

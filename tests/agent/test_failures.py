@@ -285,6 +285,21 @@ def test_odd_deadlines_do_no_harm(
     assert errors == set()
 
 
+def test_a_client_that_goes_leaves_no_deadline(serve: Serve, gate: Gate) -> None:
+    agent = serve(limits=Limits(threads=1))
+    with RawClient(agent.endpoint) as client:
+        session, together = client.session(), b""
+        for _ in range(6):
+            stream, data = client.request("Genop", execute(session, "wait"), timeout_nano=10**18)
+            together += peers.frame(stream, peers.REQUEST, 0, data)
+        client.sock.sendall(together)
+        gate.reached(2)
+    gate.open()
+    with agent.server._quiet:
+        assert agent.server._quiet.wait_for(lambda: not agent.server.connections, kernels.TIMEOUT)
+    assert agent.server.watch._deadlines == {}
+
+
 def test_a_deadline_passes_on_a_connection_that_is_gone(client: RawClient, gate: Gate) -> None:
     session = client.session()
     client.send("Genop", execute(session, "wait"), timeout_nano=int(SHORT * 1e9))

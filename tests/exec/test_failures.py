@@ -8,14 +8,26 @@ import select
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests import processes
 from tests.exec.conftest import CONFIG, ENDPOINT, SOURCES, compile_c
-from vaccel import Arg, ArgType, Config, Resource, ResourceType, Session, bootstrap, cleanup
+from vaccel import (
+    Arg,
+    ArgType,
+    Config,
+    Resource,
+    ResourceType,
+    Session,
+    bootstrap,
+    cleanup,
+    deadline,
+)
 from vaccel.agent import Agent
 from vaccel.config import Timeouts
 from vaccel.error import (
@@ -506,3 +518,40 @@ def test_a_forked_child_starts_workers_of_its_own(session: Session, compiled: Co
 def test_the_test_libraries_are_free_of_warnings(tmp_path: Path) -> None:
     for source in SOURCES.glob("*.c"):
         compile_c(tmp_path / f"{source.stem}.so", source, "-Wall", "-Wextra", "-Werror")
+
+
+QUEUE = """
+#include <fcntl.h>
+#include <unistd.h>
+#include "vaccel.h"
+
+int pass(struct vaccel_arg *in, size_t n_in, struct vaccel_arg *out, size_t n_out)
+{
+	static int32_t calls;
+	char byte;
+	int gate = open(in[0].buf, O_RDONLY);
+	(void)n_in, (void)n_out, (void)!read(gate, &byte, 1);
+	close(gate);
+	*(int32_t *)out[0].buf = ++calls;
+	return 0;
+}
+"""
+
+
+def test_who_waits_too_long_for_a_call_before_costs_it_nothing(tmp_path: Path) -> None:
+    library = str(compile_c(tmp_path / "libqueue.so", QUEUE))
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    bootstrap(CONFIG)
+    arguments = [Arg(f"{gate}\0".encode())]
+    with Session() as session, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(session.exec, library, "pass", arguments, [Arg(0, ArgType.INT32)])
+        with gate.open("wb") as open_gate:  # waits until the function reads from it
+            with deadline.until(time.monotonic() + 0.05):
+                with pytest.raises(DeadlineExceeded, match="pass: not begun within the time"):
+                    session.exec(library, "pass", arguments, [Arg(0, ArgType.INT32)])
+            open_gate.write(b"1")
+        assert first.result() == [1]
+        second = pool.submit(session.exec, library, "pass", arguments, [Arg(0, ArgType.INT32)])
+        gate.write_bytes(b"1")
+        assert second.result() == [2]

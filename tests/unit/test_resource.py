@@ -11,7 +11,7 @@ import pytest
 import vaccel
 from vaccel import Config, Resource, ResourceType, Session, runtime
 from vaccel.blob import Blob, BlobType
-from vaccel.error import InvalidArgument, NotFound, SessionClosed
+from vaccel.error import ConnectionLost, InvalidArgument, NotFound, SessionClosed
 from vaccel.plugin import Plugin
 
 DATA, LIB, MODEL = ResourceType.DATA, ResourceType.LIB, ResourceType.MODEL
@@ -158,6 +158,26 @@ def test_a_refused_registration_leaves_no_trace() -> None:
             resource.register(session)
         assert not session.has_resource(resource)
         assert session.resources == []
+
+
+def test_a_plugin_that_fails_to_let_go_keeps_the_resource_in_no_session() -> None:
+    class Clinging(Plugin):
+        def unregister(self, session: Session, resource: Resource) -> None:
+            raise ConnectionLost("not there any more")
+
+    plugin = Clinging("clinging")
+    plugin.kernel(Session.noop)(lambda session: None)
+    vaccel.bootstrap(Config(plugins=""))
+    runtime.current().add(plugin, "the test")
+    with Session() as first, Session() as second:
+        resource = Resource.from_buffer(b"", DATA)
+        for session in (first, second):
+            session.noop()
+            resource.register(session)
+        with pytest.raises(ConnectionLost):
+            resource.close()
+        assert not first.has_resource(resource)
+        assert not second.has_resource(resource)
 
 
 # -- files -----------------------------------------------------------------------------------------

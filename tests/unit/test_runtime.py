@@ -125,6 +125,27 @@ def test_a_plugin_that_fails_to_close_keeps_nothing_else() -> None:
         second.noop()
 
 
+def test_an_interrupted_cleanup_is_finished_by_the_next() -> None:
+    vaccel.bootstrap(Config(plugins=""))
+    current = runtime.current()
+    closed: list[str] = []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    for name in ("first", "second"):
+        one = Plugin(name)
+        one.close = interrupted if name == "first" else lambda: closed.append("second")  # type: ignore[method-assign]
+        current.add(one, "the test")
+    with pytest.raises(KeyboardInterrupt):
+        vaccel.cleanup()
+    assert current.rundir.path.exists()
+    vaccel.cleanup()
+    assert closed == ["second"]
+    assert not current.rundir.path.exists()
+    vaccel.cleanup()
+
+
 def test_a_failed_bootstrap_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with pytest.raises(FFIError):

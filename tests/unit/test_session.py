@@ -402,3 +402,37 @@ def test_a_session_without_plugins_says_so() -> None:
             session.noop()
     with pytest.raises(PluginError):
         runtime.current().load("nonesuch")
+
+
+def test_a_plugin_that_fails_at_the_first_call_is_told_all_at_the_next() -> None:
+    class Unready(Recorder):
+        ready = False
+
+        def register(self, session: Session, resource: Resource) -> None:
+            if not self.ready:
+                raise ConnectionFailed("not yet")
+            super().register(session, resource)
+
+    plugin = Unready()
+    plugin.kernel(Operations.noop)(lambda session: None)
+    start(plugin)
+    with Session() as session, Resource.from_buffer(b"", ResourceType.DATA) as resource:
+        resource.register(session)
+        with pytest.raises(ConnectionFailed):
+            session.noop()
+        plugin.ready = True
+        session.noop()
+        told = [("open", session.id), ("close", session.id), ("open", session.id)]
+        assert plugin.told == [*told, ("register", resource.id)]
+
+
+def test_a_session_with_an_endpoint_changes_nothing_for_those_without() -> None:
+    with Agent("tcp://127.0.0.1:0", Config(plugins="cpu")) as agent:
+        with Session(endpoint=agent.endpoint) as there:
+            there.noop()
+        with Session() as here, Session(PluginType.REMOTE) as preferred:
+            assert not here.is_remote
+            assert not preferred.is_remote
+            with pytest.raises(NotSupported, match=r"\(loaded: cpu\)"):
+                here.classify(b"")
+        assert [one.name for one in runtime.current().plugins] == ["cpu"]

@@ -8,7 +8,7 @@ from vaccel.error import PluginError
 from vaccel.foreign import worker
 from vaccel.foreign.arguments import InPlace
 from vaccel.foreign.libraries import Plan
-from vaccel.foreign.process import Limit, failure
+from vaccel.foreign.process import Begin, failure
 from vaccel.ops.args import Arg
 
 
@@ -33,7 +33,7 @@ class InProcess:
             raise PluginError(f"{plan.name} cannot be loaded: {exc}{hint}") from None
 
     def call(
-        self, symbol: str, read: Sequence[Arg], write: Sequence[Arg], limit: Limit | None = None
+        self, symbol: str, read: Sequence[Arg], write: Sequence[Arg], begin: Begin | None = None
     ) -> None:
         """As `Worker.call`, without a limit."""
         function = self._libraries.find(symbol)

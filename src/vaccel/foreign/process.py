@@ -14,12 +14,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from vaccel import deadline
 from vaccel.error import (
     DeadlineExceeded,
     FFIError,
@@ -50,6 +51,12 @@ class Limit(NamedTuple):
 
     at: float
     why: str
+
+
+_NOT_BEGUN = "not begun within the time that the client gave: another call was in the library"
+
+Begin = Callable[[], "Limit | None"]
+"""The limit of a call that begins now."""
 
 
 class Gone(Exception):
@@ -96,16 +103,16 @@ class Worker:
 
     # -- calls ---------------------------------------------------------------------------------
 
-    def call(
-        self, symbol: str, read: Sequence[Arg], write: Sequence[Arg], limit: Limit | None
-    ) -> None:
-        """Call the function and fill `write`. `limit` holds for loading the libraries, too.
+    def call(self, symbol: str, read: Sequence[Arg], write: Sequence[Arg], begin: Begin) -> None:
+        """Call the function and fill `write`. The limit holds for loading the libraries, too, but
+        not for another call that is in the process.
 
         Raises Gone: the process had ended before; FFIError that says what went wrong.
         """
-        with self._lock:
+        with self._turn():
             if self.ended:
                 raise Gone
+            limit = begin()
             if not self._loaded:
                 self._load(limit)
             layout = Layout(read, write)
@@ -123,6 +130,20 @@ class Worker:
             layout.take(memory, self._address)
             if layout.size > _KEPT_MEMORY:
                 self._mapping.madvise(mmap.MADV_REMOVE)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Who waits too long for it must not cost the process, and with it the others' state."""
+        moment = deadline.current()
+        left = -1.0 if moment is None else max(moment - time.monotonic(), 0.0)
+        if not self._lock.acquire(timeout=left):
+            raise DeadlineExceeded(_NOT_BEGUN)
+        try:
+            if moment is not None and time.monotonic() >= moment:
+                raise DeadlineExceeded(_NOT_BEGUN)
+            yield
+        finally:
+            self._lock.release()
 
     def _load(self, limit: Limit | None) -> None:
         marks = {True: worker.GLOBAL, False: worker.LOCAL}

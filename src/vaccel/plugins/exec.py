@@ -173,7 +173,7 @@ class ExecPlugin(Plugin):
             try:
                 runner = self._runner(session, key, plan)
                 # From here on: the shim, if it must be compiled first, is no part of the call.
-                runner.call(symbol, read, write, self._limit())
+                runner.call(symbol, read, write, self._limit)
                 return
             except Gone:  # another thread's call ended it
                 continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ class RpcPlugin(Plugin):
         except FFIError:
             self._release(link)
             raise
-        link.features, link.unresponsive = answer.features, False
+        link.features = answer.features
         self._remotes[session] = Remote(link, answer.session_id)
         session.remote_id = answer.session_id
         log.debug("[%s] New session %d", self.name, answer.session_id)
@@ -142,13 +143,14 @@ class RpcPlugin(Plugin):
         return link.call(method, request, self._timeouts.control)[0]
 
     def _let_go(self, link: Link, method: str, request: Any) -> None:
-        if link.unresponsive or not link.client.alive:
+        if time.monotonic() < link.silent_until or not link.client.alive:
             return
         limit = self._timeouts.control
         try:
             link.call(method, request, _RELEASE if limit is None else min(limit, _RELEASE))
         except DeadlineExceeded:
-            link.unresponsive = True  # who lets go of much must not wait for each
+            # Who lets go of much must not wait for each.
+            link.silent_until = time.monotonic() + _RELEASE
             raise
 
     # -- resources -----------------------------------------------------------------------------

@@ -29,8 +29,8 @@ class Link:
         self.client = client
         self.features = 0
         self.sessions = 0
-        self.unresponsive = False
-        """It has not answered in time when it was last asked to let something go."""
+        self.silent_until = 0.0
+        """So long, by time.monotonic(), the agent counts as one that does not answer."""
         self._lock = threading.Lock()
         self.resources: dict[int, Registration] = {}
         """By our resource ids."""
