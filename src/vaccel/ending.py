@@ -30,6 +30,8 @@ class Ending:
         """The child of multiprocessing, by its process id, that will call us."""
         self.handled = False
         """It is settled who handles SIGTERM."""
+        self._leaving = False
+        """The process ends already: a signal hurries that, but does not interrupt it."""
 
     def arm(self) -> None:
         """Called when a runtime begins, and, until `handled`, when one is used."""
@@ -51,9 +53,14 @@ class Ending:
             return
         if process.parent_process() is not None:
             self._child = os.getpid()
-            util.Finalize(None, self._at_exit, exitpriority=-100)  # after its own ones
+            util.Finalize(None, self._leave, exitpriority=10**6)  # before its own ones
+            util.Finalize(None, self._at_exit, exitpriority=-100)  # after them
+
+    def _leave(self) -> None:
+        self._leaving = True
 
     def _at_exit(self) -> None:
+        self._leave()
         if config.auto_cleanup():
             self._cleanup()
 
@@ -66,7 +73,8 @@ class Ending:
         overdue = threading.Timer(GRACE, self._end, (signum,))
         overdue.daemon = True
         overdue.start()
-        raise SystemExit(128 + signum)
+        if not self._leaving:
+            raise SystemExit(128 + signum)
 
     def _end(self, signum: int) -> None:
         try:

@@ -211,7 +211,7 @@ class _Suite:
             where = f"{self.plugin.name}: {op.name} after close"
             fails_with(where, (SessionClosed,), functools.partial(session.invoke, op, args))
         session.close()
-        reference = weakref.ref(session)
+        reference = weakref.ref(session.core)  # plugins see that
         del session
         gc.collect()
         where = f"{self.plugin.name}: close_session"
