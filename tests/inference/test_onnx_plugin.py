@@ -19,6 +19,7 @@ import pytest
 import vaccel
 from tests.inference.pairs import at_once, model_of, pair
 from vaccel import Config, Resource, ResourceType, Session
+from vaccel.blob import Blob
 from vaccel.cli import main
 from vaccel.error import InvalidArgument, NotFound
 from vaccel.inference import annotations as kept
@@ -294,8 +295,6 @@ def test_a_model_in_memory_says_itself_what_it_needs(session: Session):
 
 
 def test_a_model_and_its_description_in_memory(session: Session):
-    from vaccel.blob import Blob
-
     files = [MODELS / "classify.onnx", MODELS / "classify.vaccel.json"]
     blobs = [Blob(file.name, memoryview(file.read_bytes())) for file in files]
     Resource.from_blobs(blobs, ResourceType.MODEL).register(session)
@@ -375,9 +374,40 @@ def test_resources_for_other_engines_are_passed_over(sessions: tuple[Session, Se
         ):
             model_of(session, content, name)
         assert session.classify(image)[0] == usual
-        model_of(session, b"\x08\x08 nearly", "unnamed")
+        model_of(session, b"\x08\x08\x12 nearly", "unnamed")
         with pytest.raises(InvalidArgument, match=r"\(unnamed\): not a model"):
             session.classify(image)
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged", (MODELS / "classify.onnx").read_bytes()])
+def test_what_is_described_for_pictures_is_never_passed_over(
+    content: bytes, sessions: tuple[Session, Session]
+):
+    blobs = [Blob("net", memoryview(content)), Blob("labels.txt", memoryview(b"x\ny\n"))]
+    for session in sessions:
+        resource = Resource.from_blobs(blobs, ResourceType.MODEL).describe({"task": "classify"})
+        resource.register(session)
+        with pytest.raises(InvalidArgument, match=r"expected one file of \.onnx, \.ort, found net"):
+            session.classify(drawn("classify").pixels)
+
+
+def test_a_model_among_files_without_telling_names_is_not_passed_over(session: Session):
+    content = (MODELS / "classify.onnx").read_bytes()
+    blobs = [Blob("labels.txt", memoryview(b"x\ny\n")), Blob("net", memoryview(content))]
+    Resource.from_blobs(blobs, ResourceType.MODEL).register(session)
+    with pytest.raises(InvalidArgument, match=r"expected one file of \.onnx, \.ort, found labels"):
+        session.classify(drawn("classify").pixels)
+
+
+def test_a_file_that_becomes_a_model_is_seen_with_the_next_call(session: Session, tmp_path: Path):
+    path = tmp_path / "net"
+    path.write_bytes(b"")
+    registered(session, path)
+    image = drawn("classify").pixels
+    session.classify(image)
+    shutil.copy(MODELS / "classify.onnx", path)
+    with pytest.raises(InvalidArgument, match="rescale_factor is not known"):
+        session.classify(image)
 
 
 def test_models_loaded_for_their_tensors_are_passed_over_unless_they_fit(

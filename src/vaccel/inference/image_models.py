@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from vaccel.blob import Blob
     from vaccel.resource import Resource
 
-# The format's version, field 1, from 3 on (a TensorFlow SavedModel has 1 there); or ORT's mark.
-_BEGINNING = re.compile(rb"\x08[\x03-\x7f]|....ORTM", re.DOTALL)
+# The format's version, field 1, from 3 on (a TensorFlow SavedModel has 1 there), and the tag of a
+# later field, since weights begin with any bytes; or ORT's mark.
+_BEGINNING = re.compile(rb"\x08[\x03-\x7f][\x12\x1a\x22\x28\x32\x3a\x42\x72]|....ORTM", re.DOTALL)
 
 _SMALL = 2**20
 """Bytes of a model below which a second thread takes longer to wake up than it would save."""
@@ -86,13 +87,13 @@ class Unfit:
 
 
 def holds_model(resource: Resource) -> bool:
-    """Whether a file of `resource` is an ONNX model: by its name, or, if that says nothing and it
-    is the only one, by its first bytes."""
-    blobs = resource.blobs()
-    if any(blob.name.lower().endswith(onnx_models.SUFFIXES) for blob in blobs):
-        return True
-    files = [blob for blob in blobs if not blob.name.endswith(described.ENDING)]
-    return len(files) == 1 and _BEGINNING.match(files[0].data[:8]) is not None
+    """Whether `resource` is meant to be an ONNX model: by a file's name or first bytes, or since
+    it is described as one for pictures."""
+    blobs = resource.whole()
+    marks = (*onnx_models.SUFFIXES, described.ENDING)
+    return any(
+        blob.name.lower().endswith(marks) or _BEGINNING.match(blob.data[:8]) for blob in blobs
+    )
 
 
 def open_resource(resource: Resource) -> ImageModel | Unfit | None:

@@ -92,8 +92,11 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
             found = self.image_models.load(session, resource)
             if isinstance(found, ImageModel) and found.description.task == task:
                 return found
-            if found is None or self.models.holds(session, resource):
-                continue  # it is another engine's, or onnx_model_run's
+            if found is None:  # it is another engine's
+                self._look_again(session, resource)
+                continue
+            if self.models.holds(session, resource):
+                continue  # it is onnx_model_run's
             why = self._unfit(session, resource, found, task)
             names = ", ".join(blob.name for blob in resource.blobs())
             reasons.append(f"resource {resource.id} ({names}): {why}")
@@ -110,9 +113,13 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
         """Why a resource is no model for `task`."""
         if isinstance(found, ImageModel):
             return f"is for {found.description.task}"
-        if resource.paths:  # its user may do what the error says, and the next call is to see that
-            self.image_models.unload(session, resource)
+        self._look_again(session, resource)  # its user may have done what the error says
         return found.reason(task)
+
+    def _look_again(self, session: Session, resource: Resource) -> None:
+        """At files, with the next call: they may be others by then."""
+        if resource.paths:
+            self.image_models.unload(session, resource)
 
     def unregister(self, session: Session, resource: Resource) -> None:
         super().unregister(session, resource)
