@@ -112,12 +112,25 @@ def test_a_model_in_onnxruntimes_own_format_takes_its_neighbours(
     sessions: Sessions, tmp_path: Path
 ):
     written(tmp_path, sidecar=SAID, labels="x\ny\nz\n", config={})
+    assert tags(sessions, Resource(in_own_format(tmp_path), MODEL)) == "y"
+
+
+def in_own_format(folder: Path) -> Path:
+    """The model in `folder`, in onnxruntime's own format alone."""
     options = engine.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.optimized_model_filepath = str(folder / "model.ort")
     options.add_session_config_entry("session.save_model_format", "ORT")
-    engine.InferenceSession(str(tmp_path / "model.onnx"), options)
-    (tmp_path / "model.onnx").unlink()
-    assert tags(sessions, Resource(tmp_path / "model.ort", MODEL)) == "y"
+    engine.InferenceSession(str(folder / "model.onnx"), options)
+    (folder / "model.onnx").unlink()
+    return folder / "model.ort"
+
+
+def test_a_model_in_onnxruntimes_own_format_needs_no_name(sessions: Sessions, tmp_path: Path):
+    written(tmp_path)
+    unnamed = in_own_format(tmp_path).rename(tmp_path / "unnamed")
+    given = SAID | {"names": ["x", "y", "z"]}
+    assert tags(sessions, Resource(unnamed, MODEL, description=given)) == "y"
+    assert tags(sessions, Resource.from_buffer(unnamed.read_bytes(), MODEL).describe(given)) == "y"
 
 
 def test_a_listed_models_neighbours_go_with_it_and_listed_ones_count_before(

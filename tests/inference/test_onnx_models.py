@@ -15,6 +15,7 @@ from tests.inference.pairs import at_once, model_of, objects, pair
 from vaccel import Config, Resource, ResourceType, Session
 from vaccel.blob import Blob
 from vaccel.error import FFIError, InvalidArgument, NotFound, PluginError
+from vaccel.inference.image_models import Unfit, open_resource
 from vaccel.inference.onnx_models import open_model
 from vaccel.inference.strings import packed, strings
 from vaccel.ops.onnx import Tensor, TensorType
@@ -222,12 +223,12 @@ def test_large_tensors_are_not_copied_on_the_way() -> None:
 # -- files beside the model --------------------------------------------------------------------
 
 
-def weights_outside() -> tuple[bytes, bytes]:
+def weights_outside(place: str = "weights.bin") -> tuple[bytes, bytes]:
     """The model, and its file of weights."""
     made = onnx.load_from_string(layer())
     (tensor,) = made.graph.initializer
     data = bytes(tensor.raw_data)
-    onnx.external_data_helper.set_external_data(tensor, "weights.bin")
+    onnx.external_data_helper.set_external_data(tensor, place)
     tensor.ClearField("raw_data")
     return _bytes(made), data
 
@@ -256,6 +257,35 @@ def test_a_model_reads_no_files_of_the_process(
     for session in sessions:
         with pytest.raises(InvalidArgument, match=r"not a model that can be loaded: .*weights"):
             load(session, content)
+
+
+@pytest.mark.parametrize("place", ["weights.bin", "../weights.bin"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_errors_tell_nobody_where_the_agents_files_are(
+    place: str, linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    folder = tmp_path / "real"
+    if linked:
+        folder = tmp_path / "link"
+        folder.symlink_to(tmp_path / "real")
+    monkeypatch.setenv("TMPDIR", str(folder))  # for models in memory whose weights are elsewhere
+    content, _ = weights_outside(place)
+    (folder / "model.onnx").write_bytes(content)
+    (folder / "junk.onnx").write_bytes(b"junk" * 10)
+    for resource in (
+        Resource(folder / "model.onnx", ResourceType.MODEL),
+        Resource(folder / "junk.onnx", ResourceType.MODEL),
+        Resource.from_buffer(content, ResourceType.MODEL, name="model.onnx"),
+    ):
+        with pytest.raises(InvalidArgument, match=r"weights\.bin|junk\.onnx") as caught:
+            open_model(resource)
+        unfit = open_resource(resource)
+        assert isinstance(unfit, Unfit)
+        for message in (caught.value.message, unfit.reason("classify")):
+            assert str(tmp_path) not in message
+            assert "vaccel" not in message  # as in the name of a resource's own folder
+        resource.close()
 
 
 # -- concurrency and memory --------------------------------------------------------------------

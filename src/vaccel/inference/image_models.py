@@ -102,13 +102,7 @@ def open_resource(resource: Resource) -> ImageModel | Unfit | None:
         return None
     try:
         blob = inputs.model_file(resource, onnx_models.SUFFIXES)
-        # A file where there are several, for weights beside the model. Without one, they would be
-        # looked for in this process's current folder.
-        alone = len(resource.blobs()) == 1 and not resource.paths
-        content = bytes(blob.data) if alone else b""  # onnxruntime takes nothing else from memory
-        if not alone or b"location" in content:
-            return _model(inputs.file_of(resource, blob), blob.name, resource.whole())
-        return _model(content, blob.name, resource.whole())
+        return _model(onnx_models.source(resource, blob), blob.name, resource.whole())
     except Unsettled as exc:
         if exc.key == "task":
             return Unfit(functools.partial(advice, exc.key, exc.reason))
@@ -141,26 +135,25 @@ class Shipped:
                 if found is None:
                     file = resources.files("vaccel") / "data" / "models" / f"{task}.onnx"
                     with resources.as_file(file) as path:
-                        found = _model(path, path.name, described.beside([(path.name, path)]))
+                        found = _model(str(path), path.name, described.beside([(path.name, path)]))
                     self._models[task] = found
         return found
 
 
-def _model(source: Path | bytes, name: str, files: Sequence[Blob]) -> ImageModel:
+def _model(source: str | bytes, name: str, files: Sequence[Blob]) -> ImageModel:
     """From a file, or from its content; `name` is its name among `files`, which describe it.
 
     InvalidArgument: not a model, or not one for pictures.
     """
     ort = import_engine(onnx_models.ENGINE, "onnx")
     options = onnx_models.options(ort)
-    path = source if isinstance(source, Path) else None
-    content = str(source) if isinstance(source, Path) else source
-    if (path.stat().st_size if path else len(content)) < _SMALL:
+    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    if size < _SMALL:
         options.intra_op_num_threads = 1
     try:
-        engine = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        engine = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # of many classes without a base of their own
-        reason = onnx_models.reason(exc)
+        reason = onnx_models.reason(exc, source, name)
         raise InvalidArgument(f"not a model that can be loaded: {reason}") from exc
     given = [_signature(one) for one in engine.get_inputs()]
     if len(given) != 1:

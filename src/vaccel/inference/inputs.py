@@ -135,13 +135,22 @@ def content_of(resource: Resource, blob: Blob) -> bytes:
 
 
 def not_a_model(operation: str, resource: Resource, blob: Blob, reason: str) -> InvalidArgument:
-    # Engines name the file that they read. Where that is, concerns nobody at the other end.
     path = on_disk(resource, blob)
-    reason = reason if path is None else reason.replace(str(path), blob.name)
+    reason = reason if path is None else without_places(reason, path, blob.name)
     return InvalidArgument(
         f"{operation}: resource {resource.id}: {blob.name}: not a model that can be loaded: "
         f"{reason}"
     )
+
+
+def without_places(text: str, path: Path, name: str) -> str:
+    """An engine's words, which name the file that it reads and those beside it. Where that is,
+    concerns nobody at the other end."""
+    for file in (path, path.resolve()):
+        text = text.replace(str(file), name)
+    for folder in (path.parent, path.parent.resolve(), path.resolve().parent):
+        text = text.replace(f"{folder}/", "")
+    return text
 
 
 def one_line(exc: Exception | str) -> str:

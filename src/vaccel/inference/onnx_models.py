@@ -10,6 +10,7 @@ import ctypes
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ ENGINE = "onnxruntime"
 SUFFIXES = (".onnx", ".ort")
 _ORT = b"ORTM"
 """Of a file in onnxruntime's own format, which is known as such by its suffix, or in memory."""
+_RESOLVED = re.compile(r' resolved path: ".*')
+"""Of a path that leads out of the model's folder; what the model calls it comes before."""
 
 # onnxruntime's names of types; the others are ONNX's own in lower case.
 _TYPES = {f"tensor({kind.name.lower()})": kind for kind in TensorType}
@@ -63,22 +66,28 @@ def open_model(resource: Resource) -> OnnxModel:
 def open_blob(resource: Resource, blob: Blob, framework: str) -> OnnxModel:
     """The model in one of the resource's files; errors name the operations of `framework`."""
     ort = import_engine(ENGINE, "onnx")
-    path = inputs.on_disk(resource, blob)
-    content: Any = str(path)  # read there, the model is in memory once less
-    if path is None or blob.data[4:8] == _ORT:
-        content = inputs.content_of(resource, blob)  # onnxruntime takes nothing else from memory
-        if b"location" in content:
-            # Weights in other files. From memory they would be looked for in this process's current
-            # folder, which is not for models to read; a file's are looked for in its own.
-            content = str(inputs.file_of(resource, blob))
+    given = source(resource, blob)
     load = f"{framework}_model_load"
     try:
-        engine = ort.InferenceSession(content, options(ort), providers=["CPUExecutionProvider"])
+        engine = ort.InferenceSession(given, options(ort), providers=["CPUExecutionProvider"])
         return OnnxModel(ort, engine, f"{framework}_model_run")
     except InvalidArgument as exc:
         raise inputs.not_a_model(load, resource, blob, exc.message) from None
     except Exception as exc:  # of many classes without a base of their own
-        raise inputs.not_a_model(load, resource, blob, reason(exc)) from exc
+        raise inputs.not_a_model(load, resource, blob, reason(exc, given, blob.name)) from exc
+
+
+def source(resource: Resource, blob: Blob) -> str | bytes:
+    """What onnxruntime opens: the path of a file, or the content."""
+    path = inputs.on_disk(resource, blob)
+    if path is not None and blob.data[4:8] != _ORT:
+        return str(path)  # read there, the model is in memory once less
+    content = inputs.content_of(resource, blob)  # onnxruntime takes nothing else from memory
+    if b"location" in content:
+        # Weights in other files. From memory they would be looked for in this process's current
+        # folder, which is not for models to read; a file's are looked for in its own.
+        return str(inputs.file_of(resource, blob))
+    return content
 
 
 class OnnxModel:
@@ -160,9 +169,13 @@ def options(ort: Any) -> Any:
     return made
 
 
-def reason(exc: Exception) -> str:
-    """The engine's words, without the codes that it puts before them."""
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", inputs.one_line(exc))
+def reason(exc: Exception, given: str | bytes = b"", name: str = "") -> str:
+    """The engine's words, without the codes that it puts before them; where it was given a path,
+    without that, but with the file's `name`."""
+    text = str(exc) or type(exc).__name__
+    if isinstance(given, str):
+        text = inputs.without_places(_RESOLVED.sub("", text), Path(given), name)
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", inputs.one_line(text))
 
 
 def _wanted(one: Any, optional: bool) -> Wanted:
