@@ -150,6 +150,11 @@ class Resource(Content, Handle, ResourceLike):
         docs/models.md. To be called before it is registered; returns the resource."""
         if self._sessions:
             raise InvalidArgument(f"resource {self.id}: describe it before it is registered")
+        if described.GIVEN in (*self._names, *(blob.name for blob in self._blobs)):
+            raise InvalidArgument(
+                f"resource {self.id}: description: expected no file {described.GIVEN}, which is "
+                f"the description's own name, found one; remove it, or write into it"
+            )
         self._said = described.written(description, self.type)
         return self
 

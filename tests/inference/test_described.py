@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -225,6 +226,21 @@ def test_a_folder_has_what_is_in_it_once(tmp_path: Path):
     assert [blob.name for blob in resource.whole()] == [*names, "a/labels.txt"]
 
 
+def test_a_neighbour_that_cannot_be_read_is_left_out(sessions: Sessions, tmp_path: Path):
+    path = written(tmp_path, sidecar=SAID | {"names": ["r", "g", "b"]})
+    (tmp_path / "labels.txt").symlink_to("labels.txt")  # for ever
+    if os.getuid():
+        (tmp_path / "config.json").write_text("{}")
+        (tmp_path / "config.json").chmod(0)
+    assert tags(sessions, Resource(path, MODEL)) == "g"
+
+
+def test_a_models_name_may_be_as_long_as_a_files_name(sessions: Sessions, tmp_path: Path):
+    path = written(tmp_path, "x" * 246 + ".onnx")  # with .vaccel.json it is too long
+    given = SAID | {"names": ["r", "g", "b"]}
+    assert tags(sessions, Resource(path, MODEL, description=given)) == "g"
+
+
 def test_a_large_resource_is_synchronised_without_its_neighbours(
     sessions: Sessions, tmp_path: Path
 ):
@@ -262,6 +278,18 @@ def test_a_given_description_goes_with_a_model_and_counts_first(sessions: Sessio
     path = written(tmp_path, sidecar=SAID | {"names": ["r", "g", "b"]}, labels="x\ny\nz\n")
     given = {"names": ("one", "two", "three")}
     assert tags(sessions, Resource(path, MODEL, description=given)) == "two"
+
+
+def test_a_file_of_the_given_descriptions_name_is_the_only_description(
+    sessions: Sessions, tmp_path: Path
+):
+    written(tmp_path, sidecar={"task": "pose"})
+    (tmp_path / ".vaccel.json").write_text(json.dumps(SAID | {"names": ["one", "two", "three"]}))
+    assert tags(sessions, Resource(tmp_path, MODEL)) == "two"
+    with pytest.raises(InvalidArgument, match=r"description: expected no file \.vaccel\.json"):
+        Resource(tmp_path, MODEL, description=SAID)
+    with pytest.raises(InvalidArgument, match=r"description: expected no file \.vaccel\.json"):
+        Resource.from_buffer(b"{}", MODEL, name=".vaccel.json").describe(SAID)
 
 
 def test_a_model_in_memory_is_described(sessions: Sessions):

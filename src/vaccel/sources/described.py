@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vaccel import log
 from vaccel.blob import Blob, BlobType, ResourceType
-from vaccel.error import InvalidArgument
+from vaccel.error import InvalidArgument, NotFound
 from vaccel.sources.trees import map_file
 
 ENDING = ".vaccel.json"
 GIVEN = ENDING
-"""The name for the description that a program gave; no model's own file can be called so."""
+"""The name for the description that a program gave. A file that is called so counts as one."""
 PREPROCESSOR = "preprocessor_config.json"
 CONFIG = "config.json"
 LABELS = "labels.txt"
@@ -32,7 +33,7 @@ def sidecar(model: str) -> str:
 
 def beside(files: Sequence[tuple[str, Path]]) -> list[Blob]:
     """What lies beside the ONNX models among `files` (name, path), belongs to them, and is not
-    among `files` itself; as it is now."""
+    among `files` itself; as it is now. What cannot be read is left out."""
     taken = {name for name, _ in files}
     found = []
     for name, path in files:
@@ -41,11 +42,20 @@ def beside(files: Sequence[tuple[str, Path]]) -> list[Blob]:
         folder = name.removesuffix(path.name)
         model = path.name
         for one in (sidecar(model), f"{model}.data", f"{model}_data", PREPROCESSOR, CONFIG, LABELS):
-            there = path.with_name(one)
-            if folder + one not in taken and there.is_file():
+            if folder + one not in taken:
                 taken.add(folder + one)
-                found.append(Blob(folder + one, map_file(there), BlobType.FILE, there))
+                found += _file(folder + one, path.with_name(one))
     return found
+
+
+def _file(name: str, path: Path) -> list[Blob]:
+    """Nothing where there is no file, or none that can be read."""
+    try:
+        if path.is_file():
+            return [Blob(name, map_file(path), BlobType.FILE, path)]
+    except (NotFound, OSError) as exc:  # such as a name that is longer than the model's
+        log.debug("%s does not go with its model: %s", path, exc)
+    return []
 
 
 def written(description: Mapping[str, Any], type: ResourceType) -> list[Blob]:
