@@ -147,7 +147,8 @@ class Resource(Content, Handle, ResourceLike):
 
     def describe(self, description: Mapping[str, Any]) -> Resource:
         """Say of an image model what its files do not, or say wrongly, by the keys of
-        docs/models.md. To be called before it is registered; returns the resource."""
+        docs/models.md. To be called before it is registered; returns the resource.
+        InvalidArgument: it is no MODEL, or has a file `.vaccel.json`."""
         if self._sessions:
             raise InvalidArgument(f"resource {self.id}: describe it before it is registered")
         if described.GIVEN in (*self._names, *(blob.name for blob in self._blobs)):
@@ -158,13 +159,15 @@ class Resource(Content, Handle, ResourceLike):
         self._said = described.written(description, self.type)
         return self
 
-    def whole(self) -> list[Blob]:
+    def whole(self, descriptions: bool = True) -> list[Blob]:
         """The content and, behind it, what else belongs to a MODEL: files beside those of `paths`,
-        as they are now, and its `describe`d keys. An agent gets all of this."""
+        as they are now, and its `describe`d keys. An agent gets all of this; one that knows no
+        `descriptions` gets of it the content and weights alone."""
         blobs = self.blobs()
         if self.type is ResourceType.MODEL and self._make is None:
-            blobs += described.beside(list(zip(self._names, self.paths, strict=True)))
-        return blobs + self._said
+            files = list(zip(self._names, self.paths, strict=True))
+            blobs += described.beside(files, descriptions)
+        return blobs + self._said if descriptions else blobs
 
     # -- sessions ------------------------------------------------------------------------------
 

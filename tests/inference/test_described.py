@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.agent.peers import RawClient, Refused
+from tests.agent.peers import RawClient, Refused, fake_peer, ok, read_request, reply
 from tests.inference.models import engine, mean_colour, onnx
 from tests.inference.pairs import pair
-from vaccel import Resource, ResourceType, Session
+from vaccel import Config, Resource, ResourceType, Session, bootstrap
 from vaccel.agent import Agent
 from vaccel.error import InvalidArgument
 from vaccel.ops.onnx import Tensor
@@ -269,6 +269,31 @@ def test_a_link_beside_a_path_of_the_agent_may_not_lead_elsewhere(tmp_path: Path
             (allowed / "config.json").symlink_to(tmp_path / "secret")
             with pytest.raises(Refused, match="does not serve its file"):
                 client.call("RegisterResource", request)
+
+
+def test_an_agent_without_descriptions_gets_the_model_and_its_weights(tmp_path: Path):
+    path = written(tmp_path, sidecar=SAID, config={}, labels="x\n")
+    (tmp_path / "model.onnx.data").write_bytes(b"weights")
+    sent = []
+    answers = {
+        "CreateSession": messages.CreateSessionResponse(session_id=1),  # and no features
+        "RegisterResource": messages.RegisterResourceResponse(resource_id=1),
+    }
+
+    def peer(sock: Any) -> None:
+        while True:
+            stream, envelope, request = read_request(sock)
+            if envelope.method == "RegisterResource":
+                sent.append([blob.name for blob in request.blobs])
+            reply(sock, stream, ok(answers.get(envelope.method, messages.Empty())))
+
+    bootstrap(Config(plugins="rpc"))
+    with fake_peer(peer) as endpoint, Session(endpoint=endpoint) as session:
+        Resource(path, MODEL, description=SAID).register(session)
+        named = [path, tmp_path / "labels.txt"]
+        Resource(named, MODEL).register(session)
+    assert sent[0] == ["model.onnx", "model.onnx.data"]
+    assert sent[1] == ["model.onnx", "labels.txt", "model.onnx.data"]
 
 
 # A description that the program gives

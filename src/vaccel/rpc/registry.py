@@ -32,9 +32,10 @@ def register(
     )
     contents = Contents()
     if not known:
-        blobs = resource.whole()
+        current = bool(link.features & UPLOADS)  # an agent of 0.8 takes other files for content
+        blobs = resource.whole(descriptions=current)
         size = sum(blob.data.nbytes for blob in blobs)
-        if size > SMALL and link.features & UPLOADS:
+        if size > SMALL and current:
             with contextlib.ExitStack() as opened:
                 pieces = [
                     Piece(blob.name, int(blob.type), opened.enter_context(_content(blob)))
@@ -48,7 +49,7 @@ def register(
                 "use an agent of this package"
             )
         names = [blob.name for blob in blobs]
-        if not link.features & UPLOADS:  # an agent of 0.8 has no folders in names
+        if not current:  # it has no folders in names
             names = flat(names)
         for name, blob in zip(names, blobs, strict=True):
             request.blobs.add(

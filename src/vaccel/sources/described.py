@@ -31,9 +31,10 @@ def sidecar(model: str) -> str:
     return model.removesuffix(Path(model).suffix) + ENDING
 
 
-def beside(files: Sequence[tuple[str, Path]]) -> list[Blob]:
+def beside(files: Sequence[tuple[str, Path]], descriptions: bool = True) -> list[Blob]:
     """What lies beside the ONNX models among `files` (name, path), belongs to them, and is not
-    among `files` itself; as it is now. What cannot be read is left out."""
+    among `files` itself; as it is now. What cannot be read is left out; without `descriptions`,
+    all but weights."""
     taken = {name for name, _ in files}
     found = []
     for name, path in files:
@@ -41,7 +42,8 @@ def beside(files: Sequence[tuple[str, Path]]) -> list[Blob]:
             continue
         folder = name.removesuffix(path.name)
         model = path.name
-        for one in (sidecar(model), f"{model}.data", f"{model}_data", PREPROCESSOR, CONFIG, LABELS):
+        about = (sidecar(model), PREPROCESSOR, CONFIG, LABELS) if descriptions else ()
+        for one in (f"{model}.data", f"{model}_data", *about):
             if folder + one not in taken:
                 taken.add(folder + one)
                 found += _file(folder + one, path.with_name(one))
