@@ -82,7 +82,7 @@ LAYERS = (
     ("vaccel.sources",),
     ("vaccel.rundir", "vaccel.cache", "vaccel.ending"),
     ("vaccel.config", "vaccel.log", "vaccel.profiling", "vaccel.progress", "vaccel.blob"),
-    ("vaccel.error", "vaccel.deadline", "vaccel.handle", "vaccel._version"),
+    ("vaccel.error", "vaccel.deadline", "vaccel.handle", "vaccel.quiet", "vaccel._version"),
 )
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 APART = {"vaccel.plugins"}  # whose modules may not import each other either

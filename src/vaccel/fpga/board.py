@@ -10,7 +10,6 @@ import importlib.util
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vaccel import quiet
 from vaccel.error import DeviceError, NotFound, ResourceExhausted
 from vaccel.fpga import registers
 from vaccel.fpga.claim import Claim
@@ -270,9 +270,9 @@ def _find_device(pynq: Any) -> Any:
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that there is none: the error below says it
-                found.append(pynq.Device.active_device)
+            # That there is none: the error below says it.
+            quiet.ignore(UserWarning, module=r"pynq\.pl_server\.device")
+            found.append(pynq.Device.active_device)
         except Exception as error:  # whatever pynq's drivers raise
             errors.append(error)
         finally:

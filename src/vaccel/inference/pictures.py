@@ -11,14 +11,12 @@ import functools
 import importlib
 import io
 import re
-import threading
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vaccel import log
+from vaccel import quiet
 from vaccel.error import FFIError, InvalidArgument
 from vaccel.inference import room
 from vaccel.inference.loaded import import_engine
@@ -42,8 +40,8 @@ _SIGNATURES = [
     for name, (pattern, module, reader) in _READERS.items()
 ]
 _ROOM = room.Room()
-_quiet = threading.Lock()
-"""Filters of warnings are the process's own; threads here at least do not undo each other's."""
+_WARN = r"PIL\.(Image|JpegImagePlugin|PngImagePlugin|TiffImagePlugin)$"
+"""Modules that warn of damaged headers, of which the pixels may be whole."""
 _ORIENTATION = 0x0112
 # EXIF orientation → what brings the pixels upright, as Pillow's `Transpose` calls it.
 _UPRIGHT = {
@@ -65,8 +63,6 @@ def pillow() -> Any:
 
 def reset() -> None:
     """In a forked child: nobody else decodes."""
-    global _quiet
-    _quiet = threading.Lock()
     _ROOM.reset()
 
 
@@ -82,9 +78,8 @@ def decoded(content: Any, *, what: str = "image") -> Iterator[Image]:
     """
     name, image = _opened(content, what)
     try:
-        with _warnings_logged():
-            # A PNG may tell at its end only, after its pixels.
-            turned = name == "PNG" or _orientation(image) in _UPRIGHT
+        # A PNG may tell at its end only, after its pixels.
+        turned = name == "PNG" or _orientation(image) in _UPRIGHT
         needed = room.needed(name, image, turned=turned)
     except Exception as exc:  # of any class: the readers trust what they read
         raise _broken(what, name, exc) from None
@@ -114,8 +109,7 @@ def _mib(count: int) -> str:
 def _upright(what: str, name: str, image: Image) -> Image:
     try:
         image.load()
-        with _warnings_logged():
-            step = _UPRIGHT.get(_orientation(image))  # of a TIFF, the reader has seen to it
+        step = _UPRIGHT.get(_orientation(image))  # of a TIFF, the reader has seen to it
         shown = _rgb(image)
         if shown is not image:
             image.close()  # its memory, now
@@ -132,22 +126,10 @@ def _upright(what: str, name: str, image: Image) -> Image:
         raise _broken(what, name, exc) from None
 
 
-@contextlib.contextmanager
-def _warnings_logged() -> Iterator[None]:
-    """What Pillow warns of while it reads headers: who called us can do nothing about it."""
-    found: list[warnings.WarningMessage] = []
-    try:
-        with _quiet, warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
-            yield
-    finally:
-        for one in found:
-            log.debug("picture: %s", " ".join(str(one.message).split()))
-
-
 def _opened(content: Any, what: str) -> tuple[str, Image]:
     """The format, and the picture with its header read."""
     pillow()
+    quiet.ignore(UserWarning, module=_WARN)
     view = memoryview(content)
     start = bytes(view[:16])
     format = next((one for one in _SIGNATURES if one[0].match(start)), None)
@@ -159,8 +141,7 @@ def _opened(content: Any, what: str) -> tuple[str, Image]:
         # A copy unless `content` is bytes: readers want a file. It is small beside the pixels.
         file = io.BytesIO(content)
         opener = getattr(importlib.import_module(f"PIL.{module}"), reader)
-        with _warnings_logged():
-            image: Image = opener(file)
+        image: Image = opener(file)
     except MemoryError:
         raise
     except Exception as exc:

@@ -11,13 +11,13 @@ import io
 import json
 import re
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vaccel import quiet
 from vaccel.error import FFIError, InvalidArgument
 from vaccel.inference import inputs
 from vaccel.inference.inputs import Signature, Wanted
@@ -40,8 +40,7 @@ _PT2_RECORDS = re.compile(
 )
 
 _one_by_one = threading.Lock()
-"""For loads: the reader of exported programs has state of the process's own, and so have filters of
-warnings."""
+"""For exported programs: their reader has state of the process's own."""
 
 
 def open_model(resource: Resource) -> TorchModel:
@@ -167,12 +166,10 @@ def _output(i: int, tensor: Any) -> Tensor:
 
 def _load_script(torch: Any, file: Any) -> Any:
     """From a path, or a file in memory."""
-    with _one_by_one, warnings.catch_warnings():
-        # Of torch.jit.load itself; who calls us can do nothing about it.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        if not isinstance(file, Path):
-            file.seek(0)
-        return torch.jit.load(file, map_location="cpu").eval()
+    quiet.ignore(DeprecationWarning, message=r"`torch\.jit\.load`")
+    if not isinstance(file, Path):
+        file.seek(0)
+    return torch.jit.load(file, map_location="cpu").eval()
 
 
 def _scripted(torch: Any, module: Any) -> TorchModel:

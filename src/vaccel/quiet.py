@@ -1,0 +1,24 @@
+"""Warnings of libraries of which nobody who calls us can do anything."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+
+def ignore(category: type[Warning], *, message: str = "", module: str = "") -> None:
+    """Ignore these warnings from now on; `message` and `module` are regular expressions.
+
+    For the whole process, so they should be narrow. `catch_warnings` would end with a call, but it
+    swaps what all threads have: two that overlap leave the wrong filters behind, for good.
+    To be called before each use, as somebody else's `catch_warnings` may have ended in between.
+    """
+    wanted = (
+        "ignore",
+        re.compile(message, re.IGNORECASE) if message else None,
+        category,
+        re.compile(module) if module else None,
+        0,
+    )
+    if wanted not in warnings.filters:  # a change makes Python repeat what it had warned of
+        warnings.filterwarnings("ignore", message, category, module)
