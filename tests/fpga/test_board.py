@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from vaccel.error import DeviceError, NotFound
 from vaccel.fpga import board
 from vaccel.fpga.board import Board, find_bitstream
+from vaccel.fpga.claim import Claim
 
 
 def overlay_in(folder: Path, name: str = board.BITSTREAM) -> Path:
@@ -103,3 +106,25 @@ def test_a_pynq_that_lacks_a_library_names_it(
     monkeypatch.delitem(sys.modules, "pynq", raising=False)
     with pytest.raises(DeviceError, match=r"does not start.*pyxrt_that_is_not_there"):
         Board(overlay_in(tmp_path))
+
+
+def test_a_board_that_fails_to_close_is_free_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no such buffer")
+
+    lock = tmp_path / "lock"
+    monkeypatch.setattr(board, "LOCK", lock)
+    monkeypatch.setattr(board, "_import_pynq", lambda: None)
+    monkeypatch.setattr(board, "_find_device", lambda pynq: None)
+    mine = Board(overlay_in(tmp_path))
+    memory = board.Memory(
+        SimpleNamespace(
+            view=lambda kind: np.zeros(1, np.uint8), physical_address=0, freebuffer=fail
+        )
+    )
+    mine._buffers.add(memory)
+    with pytest.raises(RuntimeError, match="no such buffer"):
+        mine.close()
+    Claim(lock).release()

@@ -73,3 +73,10 @@ def test_who_has_it_is_named_and_its_end_frees_it_whatever_its_children_do(
 def test_where_it_cannot_be_written_root_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"missing/lock.*needs root"):
         Claim(tmp_path / "missing" / "lock")
+
+
+def test_where_it_cannot_be_locked_nothing_stays_open() -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(DeviceError, match=r"/dev/full.*cannot be locked"):
+        Claim(Path("/dev/full"))  # can be opened and locked, but not be written to
+    assert os.listdir("/proc/self/fd") == before

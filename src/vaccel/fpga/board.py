@@ -191,13 +191,15 @@ class Board:
         return Info(model, str(self._bitstream), self.clock_hz, total, free)
 
     def close(self) -> None:
-        for buffer in list(self._buffers):
-            buffer.free()
-        if self._interrupts is not None:
-            self._interrupts.close()
-            self._interrupts = None
-        self._windows.clear()
-        self._claim.release()
+        try:
+            for buffer in list(self._buffers):
+                buffer.free()
+            if self._interrupts is not None:
+                self._interrupts.close()
+                self._interrupts = None
+            self._windows.clear()
+        finally:
+            self._claim.release()
 
     def _open(self, overlay: Any) -> None:
         """Find the kernels in `overlay`: by their names, which are the third part of their VLNVs.

@@ -26,11 +26,24 @@ class Claim:
                 f"{path}, by which the board is one process's at a time, cannot be written: "
                 f"{error.strerror}; the board needs root"
             ) from None
+        _held.add(self)
+        try:
+            self._lock()
+        except OSError as error:
+            self.release()
+            raise DeviceError(
+                f"{path}, by which the board is one process's at a time, cannot be locked: "
+                f"{error.strerror}; it must be a file on a disk with room, or in memory"
+            ) from None
+        except DeviceError:
+            self.release()
+            raise
+
+    def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._file)
             raise DeviceError(
                 f"process {owner or 'of another program'} has the board, and would lose its "
                 "overlay if another one were loaded: end it, or have an agent own the board and "
@@ -38,7 +51,6 @@ class Claim:
             ) from None
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
-        _held.add(self)
 
     def release(self) -> None:
         """Twice is fine."""
