@@ -49,8 +49,9 @@ print(memory("VmHWM") - before)
 
 
 def noise(mode: str, side: int) -> Any:
-    shape = (side, side) if mode == "L" else (side, side, len(mode))
-    rows = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    shape = (side, side) if mode in ("L", "I;16") else (side, side, len(mode))
+    dtype = np.uint16 if mode == "I;16" else np.uint8
+    rows = np.arange(np.prod(shape), dtype=np.uint32).astype(dtype).reshape(shape)
     return Image.fromarray(rows)
 
 
@@ -71,6 +72,8 @@ FORMS: dict[str, Callable[[], tuple[str, str, dict[str, Any]]]] = {
         {"compression": "tiff_lzw", "tiffinfo": {278: SIDE}},
     ),
     "grey": lambda: ("L", "GIF", {}),
+    "pnm": lambda: ("RGB", "PPM", {}),
+    "grey pnm": lambda: ("I;16", "PPM", {}),
 }
 
 

@@ -70,7 +70,7 @@ def reset() -> None:
 def decoded(content: Any, *, what: str = "image") -> Iterator[Image]:
     """The picture in `content` (bytes or their like) as it is shown, mode RGB; for the block.
 
-    JPEG, PNG, WebP, BMP, TIFF, GIF and PNM; of several frames the first. EXIF orientation is
+    JPEG, PNG, WebP, BMP, TIFF, GIF and binary PNM; of several frames the first. EXIF orientation is
     applied, 16-bit pixels lose their lower byte, transparent ones stand on white.
     InvalidArgument: `content` is none of these, is cut short or contradicts itself, or would take
     more than `room.limit()`, which is seen before the pixels are decoded. DeadlineExceeded: there
@@ -146,6 +146,12 @@ def _opened(content: Any, what: str) -> tuple[str, Image]:
         raise
     except Exception as exc:
         raise _broken(what, name, exc) from None
+    if name == "PNM" and image.tile[0][0] != "raw":  # type: ignore[attr-defined]
+        # Pillow reads these in Python, pixel for pixel: slow, and with much memory.
+        raise InvalidArgument(
+            f"{what}: expected binary PNM: P4, P5 with a maxval of 255 or 65535, or P6 with 255; "
+            f"found another range, or pixels as text, after {start!r}"
+        )
     return name, image
 
 
