@@ -343,6 +343,25 @@ def test_the_limit_can_be_chosen(monkeypatch: pytest.MonkeyPatch):
         decode(content)
 
 
+def test_a_copy_of_what_was_sent_counts_and_is_not_made_of_what_is_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    content = encoded(Image.fromarray(RGB), "PNG")
+    monkeypatch.setenv("VACCEL_PICTURE_LIMIT", "7680")
+    decode(memoryview(content))  # of bytes: no copy
+    with pytest.raises(InvalidArgument, match=r"40 x 24 pixels"):
+        decode(bytearray(content))
+    monkeypatch.setenv("VACCEL_PICTURE_LIMIT", "1M")
+    long = bytearray(content) + bytes(2**23)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidArgument, match=r"picture of at most 1 MiB, found 8 MiB; send"):
+            decode(memoryview(long))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_wrong_limit_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("VACCEL_PICTURE_LIMIT", "-1")

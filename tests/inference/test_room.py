@@ -98,6 +98,55 @@ def test_a_picture_takes_what_was_promised_at_most(form: str, tmp_path: Any):
     assert taken < promised + (8 << 20), "the file itself, and bands, come on top"
 
 
+# Draws into a picture, once a small one, and prints the room that was taken, and the peak.
+DRAWING = """
+import re, sys
+import numpy as np
+from vaccel.inference import pictures, results
+from vaccel.inference.description import Description
+from vaccel.inference.found import Found
+from vaccel.inference.preprocess import Transform
+
+def memory(name):
+    return int(re.search(rf"{name}:\\s*(\\d+)", open("/proc/self/status").read())[1]) << 10
+
+task, *paths = sys.argv[1:]
+found = {
+    "classify": results.Scores(np.ones(2, np.float32)),
+    "segment": results.Mask(np.eye(8, dtype=np.uint8)),
+    "depth": results.Depth(np.eye(8, dtype=np.float32)),
+}[task]
+take, room = pictures._ROOM.take, []
+pictures._ROOM.take = lambda count, total: room.append(count) or take(count, total)
+for path in paths:
+    content = open(path, "rb").read()
+    with pictures.decoded(content) as picture:
+        width, height = picture.size
+    transform = Transform((height, width), (8, 8), (8 / width, 8 / height), (0, 0))
+    picture.close()
+    before = memory("VmRSS")
+    Found(Description(task), found, transform).annotated(content)
+print(room[-1], memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("task", ["classify", "segment", "depth"])
+def test_drawing_takes_the_room_that_it_waited_for_at_most(task: str, tmp_path: Any):
+    paths = [tmp_path / f"{side}" for side in (16, SIDE)]
+    for path in paths:
+        noise("RGB", int(path.name)).save(path, "PPM")
+    done = subprocess.run(
+        [sys.executable, "-c", DRAWING, task, *map(str, paths)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    promised, taken = map(int, done.stdout.split())
+    assert promised == 16 * SIDE * SIDE
+    assert taken < promised + (16 << 20), "stripes of what was found come on top"
+
+
 # -- in turn -------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Color = tuple[int, int, int]
 
+TAKES = 16
+"""Bytes a pixel at the peak of drawing, the picture and the PNG included."""
 _LEAST = 320
 """Pixels of the longer side; smaller pictures are enlarged, as a label needs some room."""
 _BACKGROUND = ("background", "__background__", "_background_", "bg")
@@ -55,18 +57,21 @@ def boxed(
 def masked(picture: Image, mask: Array, names: Sequence[str]) -> Image:
     """The classes of pixels as translucent colours within an outline of the pure one, which is also
     that of the legend; it has the classes that occur."""
-    table = np.array([color(i) for i in range(256)], np.uint8)
-    found = np.unique(mask).tolist()
     clear = [i for i, name in enumerate(names) if name.lower() in _BACKGROUND]
-    strength = np.full(256, 140, np.uint8)
-    strength[clear] = 0
-    Image = pillow()
-    colored = Image.fromarray(table[mask])
-    shares = strength[mask]
+    canvas = _Canvas(_blended(picture, mask, clear))
+    found = np.unique(mask).tolist()
+    return canvas.with_legend([(color(i), names[i]) for i in found if i not in clear])
+
+
+def _blended(picture: Image, mask: Array, clear: Sequence[int]) -> Image:
+    """Pillow looks colours up by the bytes of the mask; numpy would make 8 bytes of each first."""
+    classes: Image = pillow().fromarray(mask)
+    strength = [0 if i in clear else 140 for i in range(256)]
+    shares = np.array(classes.point(strength))
     shares[_edges(mask, max(1, max(picture.size) // 250)) & (shares > 0)] = 255
-    blended = Image.composite(colored, picture, Image.fromarray(shares))
-    legend = [(color(i), names[i]) for i in found if i not in clear]
-    return _Canvas(blended).with_legend(legend)
+    classes.putpalette([part for i in range(256) for part in color(i)])
+    blended: Image = pillow().composite(classes.convert("RGB"), picture, pillow().fromarray(shares))
+    return blended
 
 
 def _edges(mask: Array, width: int) -> Array:

@@ -71,7 +71,7 @@ class Found:
 
     def annotated(self, content: Any) -> bytes:
         """The encoded picture `content` with what was found drawn into it; a PNG."""
-        with decoded(content) as picture:
+        with decoded(content, drawn=drawing.TAKES) as picture:
             return drawing.png(_DRAW[self.description.task](self, picture))
 
     def _tagged(self, picture: Image) -> Image:

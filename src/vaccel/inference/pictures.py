@@ -67,39 +67,58 @@ def reset() -> None:
 
 
 @contextlib.contextmanager
-def decoded(content: Any, *, what: str = "image") -> Iterator[Image]:
+def decoded(content: Any, *, what: str = "image", drawn: int = 0) -> Iterator[Image]:
     """The picture in `content` (bytes or their like) as it is shown, mode RGB; for the block.
 
     JPEG, PNG, WebP, BMP, TIFF, GIF and binary PNM; of several frames the first. EXIF orientation is
-    applied, 16-bit pixels lose their lower byte, transparent ones stand on white.
+    applied, 16-bit pixels lose their lower byte, transparent ones stand on white. `drawn`: bytes a
+    pixel that the block takes, the picture included; they wait for room, too.
     InvalidArgument: `content` is none of these, is cut short or contradicts itself, or would take
     more than `room.limit()`, which is seen before the pixels are decoded. DeadlineExceeded: there
     was no room for it in time.
     """
-    name, image = _opened(content, what)
+    limit = room.limit()
+    whole = _whole(content)
+    copied = 0 if isinstance(whole, bytes) else whole.nbytes
+    if copied > limit:
+        raise InvalidArgument(
+            f"{what}: expected an encoded picture of at most {_mib(limit)}, found {_mib(copied)}; "
+            f"send it smaller, or set {room.VARIABLE} where it is decoded"
+        )
+    name, image = _opened(whole, what)
     try:
         # A PNG may tell at its end only, after its pixels.
         turned = name == "PNG" or _orientation(image) in _UPRIGHT
         needed = room.needed(name, image, turned=turned)
+        pixels = image.width * image.height
     except Exception as exc:  # of any class: the readers trust what they read
         raise _broken(what, name, exc) from None
-    limit = room.limit()
-    _check(what, name, image, needed, limit)
-    with _ROOM.take(needed, room.AT_ONCE * limit):
-        yield _upright(what, name, image)
-
-
-def _check(what: str, name: str, image: Image, needed: int, limit: int) -> None:
     if not needed:
         raise InvalidArgument(
             f"{what}: expected a pixel at least, found {image.width} x {image.height} ({name})"
         )
+    needed += copied
     if needed > limit:
-        raise InvalidArgument(
-            f"{what}: expected a picture that is decoded with at most {_mib(limit)}, found "
-            f"{image.width} x {image.height} pixels ({name}, {image.mode}), which take "
-            f"{_mib(needed)}; send it smaller, or set {room.VARIABLE} where it is decoded"
-        )
+        raise _too_large(what, name, image, needed, limit)
+    with _ROOM.take(max(needed, copied + drawn * pixels), room.AT_ONCE * limit):
+        yield _upright(what, name, image)
+
+
+def _whole(content: Any) -> bytes | memoryview:
+    """As bytes, of which Pillow makes no copy, if it is or shows a whole `bytes`."""
+    view = memoryview(content)
+    whole = view.obj
+    if type(whole) is bytes and view.nbytes == len(whole) and view.c_contiguous:
+        return whole
+    return view
+
+
+def _too_large(what: str, name: str, image: Image, needed: int, limit: int) -> InvalidArgument:
+    return InvalidArgument(
+        f"{what}: expected a picture that is decoded with at most {_mib(limit)}, found "
+        f"{image.width} x {image.height} pixels ({name}, {image.mode}), which take "
+        f"{_mib(needed)}; send it smaller, or set {room.VARIABLE} where it is decoded"
+    )
 
 
 def _mib(count: int) -> str:
@@ -126,19 +145,18 @@ def _upright(what: str, name: str, image: Image) -> Image:
         raise _broken(what, name, exc) from None
 
 
-def _opened(content: Any, what: str) -> tuple[str, Image]:
+def _opened(content: bytes | memoryview, what: str) -> tuple[str, Image]:
     """The format, and the picture with its header read."""
     pillow()
     quiet.ignore(UserWarning, module=_WARN)
-    view = memoryview(content)
-    start = bytes(view[:16])
+    start = bytes(content[:16])
     format = next((one for one in _SIGNATURES if one[0].match(start)), None)
     if format is None:
-        found = f"{view.nbytes} bytes that begin with {start!r}" if start else "no bytes"
+        found = f"{len(content)} bytes that begin with {start!r}" if start else "no bytes"
         raise InvalidArgument(f"{what}: expected {', '.join(_READERS)}, found {found}")
     _, name, module, reader = format
     try:
-        # A copy unless `content` is bytes: readers want a file. It is small beside the pixels.
+        # A copy unless `content` is bytes: readers want a file.
         file = io.BytesIO(content)
         opener = getattr(importlib.import_module(f"PIL.{module}"), reader)
         image: Image = opener(file)

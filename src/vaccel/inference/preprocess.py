@@ -7,6 +7,7 @@ Coordinates are (x, y) in pixels from the top left corner; the centre of the fir
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +28,7 @@ Array = np.ndarray[Any, Any]
 _Three = tuple[float, ...] | None
 
 _BLOCK = 2**22
-"""Values that a map in the making may have at once; a map of many classes is made in stripes."""
+"""Values that a map in the making may have at once; a larger one is made in stripes."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,22 @@ class Transform:
             return grid[rows[:, None], columns].astype(np.uint8)
         if len(grid) > 256:
             raise InvalidArgument(f"model: expected at most 256 classes, found {len(grid)}")
-        height, width = self.picture
         classes = np.empty(self.picture, np.uint8)
-        step = max(1, _BLOCK // (len(grid) * width))
-        for top in range(0, height, step):
-            part = slice(top, top + step)
+        for part in self._stripes(len(grid)):
             classes[part] = self._interpolate(grid, part).argmax(axis=0)
         return classes
 
     def values(self, grid: Array) -> F32s:
         """Numbers of [h, w] that cover the input, for each pixel of the picture; interpolated."""
-        return self._interpolate(grid, slice(None)).astype(np.float32, copy=False)
+        values = np.empty(self.picture, np.float32)
+        for part in self._stripes(8):  # small beside the map itself
+            values[part] = self._interpolate(grid, part)
+        return values
+
+    def _stripes(self, maps: int) -> Iterator[slice]:
+        height, width = self.picture
+        step = max(1, _BLOCK // (maps * width))
+        return (slice(top, top + step) for top in range(0, height, step))
 
     def _interpolate(self, grid: Array, part: slice) -> Array:
         """Bilinear, between centres; beyond the outermost centres as there. [..., part, width]."""
