@@ -88,8 +88,8 @@ def decoded(content: Any, *, what: str = "image", drawn: int = 0) -> Iterator[Im
     name, image = _opened(whole, what)
     try:
         # A PNG may tell at its end only, after its pixels.
-        turned = name == "PNG" or _orientation(image) in _UPRIGHT
-        needed = room.needed(name, image, turned=turned)
+        turn = None if name == "PNG" else _UPRIGHT.get(_orientation(image))
+        needed = room.needed(name, image, turned=turn is not None or name == "PNG")
         pixels = image.width * image.height
     except Exception as exc:  # of any class: the readers trust what they read
         raise _broken(what, name, exc) from None
@@ -101,7 +101,7 @@ def decoded(content: Any, *, what: str = "image", drawn: int = 0) -> Iterator[Im
     if needed > limit:
         raise _too_large(what, name, image, needed, limit)
     with _ROOM.take(max(needed, copied + drawn * pixels), room.AT_ONCE * limit):
-        yield _upright(what, name, image)
+        yield _upright(what, name, image, turn)
 
 
 def _whole(content: Any) -> bytes | memoryview:
@@ -125,16 +125,18 @@ def _mib(count: int) -> str:
     return f"{count / 2**20:.3g} MiB" if count < 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def _upright(what: str, name: str, image: Image) -> Image:
+def _upright(what: str, name: str, image: Image, turn: str | None) -> Image:
+    """`turn`: as told before the pixels, with which a PNG tells, and a TIFF's reader turns it."""
     try:
         image.load()
-        step = _UPRIGHT.get(_orientation(image))  # of a TIFF, the reader has seen to it
+        if name in ("PNG", "TIFF"):
+            turn = _UPRIGHT.get(_orientation(image))
         shown = _rgb(image)
         if shown is not image:
             image.close()  # its memory, now
-        if step is None:
+        if turn is None:
             return shown
-        turned = shown.transpose(getattr(pillow().Transpose, step))
+        turned = shown.transpose(getattr(pillow().Transpose, turn))
         shown.close()
         return turned
     except MemoryError:

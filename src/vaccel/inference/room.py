@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vaccel import deadline
@@ -66,6 +65,20 @@ def _in_several_scans(image: Image) -> bool:
     return bool(file.read(3) != bytes([0, length, layers]))
 
 
+class Share:
+    """What one has; given back at the end of the block."""
+
+    __slots__ = ("_count", "_room")
+
+    def __init__(self, room: Room, count: int) -> None:
+        self._room, self._count = room, count
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._room.give_back(self._count)
+
+
 class Room:
     """Bytes that are given out in the order in which they were asked for. Thread-safe."""
 
@@ -78,34 +91,38 @@ class Room:
         self._taken = 0
         self._line: deque[object] = deque()
 
-    @contextlib.contextmanager
-    def take(self, count: int, total: int) -> Iterator[None]:
-        """Have `count` bytes of `total` for the block; waits until so many are free.
+    def take(self, count: int, total: int) -> Share:
+        """Have `count` bytes of `total`, for a `with` block; waits until so many are free.
 
         More than `total` waits until all are. DeadlineExceeded: the request's deadline passed.
         """
-        me, moment = object(), deadline.current()
         count = min(count, total)
         with self._changed:
-            self._line.append(me)
-            try:
-                left = None if moment is None else moment - time.monotonic()
-                if not self._changed.wait_for(lambda: self._my_turn(me, count, total), left):
-                    raise DeadlineExceeded(
-                        f"expected room for {count >> 20} MiB within the deadline, found other "
-                        f"pictures that are decoded; together they may take {total >> 20} MiB, "
-                        f"{AT_ONCE} times {VARIABLE}"
-                    )
-                self._taken += count
-            finally:
-                self._line.remove(me)
+            if self._line or self._taken + count > total:
+                self._wait(count, total)
+            self._taken += count
+        return Share(self, count)
+
+    def give_back(self, count: int) -> None:
+        with self._changed:
+            self._taken -= count
+            if self._line:
                 self._changed.notify_all()
+
+    def _wait(self, count: int, total: int) -> None:
+        me, moment = object(), deadline.current()
+        self._line.append(me)
         try:
-            yield
+            left = None if moment is None else moment - time.monotonic()
+            if not self._changed.wait_for(lambda: self._my_turn(me, count, total), left):
+                raise DeadlineExceeded(
+                    f"expected room for {count >> 20} MiB within the deadline, found other "
+                    f"pictures that are decoded; together they may take {total >> 20} MiB, "
+                    f"{AT_ONCE} times {VARIABLE}"
+                )
         finally:
-            with self._changed:
-                self._taken -= count
-                self._changed.notify_all()
+            self._line.remove(me)
+            self._changed.notify_all()
 
     def _my_turn(self, me: object, count: int, total: int) -> bool:
         return self._line[0] is me and self._taken + count <= total
