@@ -89,17 +89,16 @@ def decoded(content: Any, *, what: str = "image", drawn: int = 0) -> Iterator[Im
     try:
         # A PNG may tell at its end only, after its pixels.
         turn = None if name == "PNG" else _UPRIGHT.get(_orientation(image))
-        needed = room.needed(name, image, turned=turn is not None or name == "PNG")
         pixels = image.width * image.height
+        small = name != "TIFF" and copied + pixels * room.MOST <= min(room.SMALL, limit)
+        turned = turn is not None or name == "PNG"
+        needed = copied + (0 if small else room.needed(name, image, turned=turned))
     except Exception as exc:  # of any class: the readers trust what they read
         raise _broken(what, name, exc) from None
-    if not needed:
-        raise InvalidArgument(
-            f"{what}: expected a pixel at least, found {image.width} x {image.height} ({name})"
-        )
-    needed += copied
-    if needed > limit:
-        raise _too_large(what, name, image, needed, limit)
+    _check(what, name, image, needed, limit)
+    if small and not drawn:
+        yield _upright(what, name, image, turn)
+        return
     with _ROOM.take(max(needed, copied + drawn * pixels), room.AT_ONCE * limit):
         yield _upright(what, name, image, turn)
 
@@ -113,12 +112,17 @@ def _whole(content: Any) -> bytes | memoryview:
     return view
 
 
-def _too_large(what: str, name: str, image: Image, needed: int, limit: int) -> InvalidArgument:
-    return InvalidArgument(
-        f"{what}: expected a picture that is decoded with at most {_mib(limit)}, found "
-        f"{image.width} x {image.height} pixels ({name}, {image.mode}), which take "
-        f"{_mib(needed)}; send it smaller, or set {room.VARIABLE} where it is decoded"
-    )
+def _check(what: str, name: str, image: Image, needed: int, limit: int) -> None:
+    if not (image.width and image.height):
+        raise InvalidArgument(
+            f"{what}: expected a pixel at least, found {image.width} x {image.height} ({name})"
+        )
+    if needed > limit:
+        raise InvalidArgument(
+            f"{what}: expected a picture that is decoded with at most {_mib(limit)}, found "
+            f"{image.width} x {image.height} pixels ({name}, {image.mode}), which take "
+            f"{_mib(needed)}; send it smaller, or set {room.VARIABLE} where it is decoded"
+        )
 
 
 def _mib(count: int) -> str:
@@ -160,8 +164,7 @@ def _opened(content: bytes | memoryview, what: str) -> tuple[str, Image]:
     try:
         # A copy unless `content` is bytes: readers want a file.
         file = io.BytesIO(content)
-        opener = getattr(importlib.import_module(f"PIL.{module}"), reader)
-        image: Image = opener(file)
+        image: Image = _reader(module, reader)(file)
     except MemoryError:
         raise
     except Exception as exc:
@@ -173,6 +176,11 @@ def _opened(content: bytes | memoryview, what: str) -> tuple[str, Image]:
             f"found another range, or pixels as text, after {start!r}"
         )
     return name, image
+
+
+@functools.cache
+def _reader(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"PIL.{module}"), name)
 
 
 def _broken(what: str, name: str, exc: Exception) -> InvalidArgument:

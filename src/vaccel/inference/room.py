@@ -21,6 +21,11 @@ DEFAULT = 256 << 20
 AT_ONCE = 4
 """Pictures of the largest size for which there is room at the same time."""
 
+MOST = 16
+"""Bytes that a pixel of any format takes at most, but for TIFF."""
+SMALL = 1 << 20
+"""Bytes of a picture that is not worth the reckoning, nor the lock: each thread may decode one."""
+
 _HELD = {**dict.fromkeys(("1", "L", "P"), 1), "I;16": 2, "I;16B": 2, "I;16L": 2}
 """Bytes of a pixel in Pillow's memory, by mode; others have 4, also RGB."""
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
