@@ -248,9 +248,7 @@ class _Suite:
 
     def _hang_up(self) -> None:
         """End this process's connections, as a crash would: without a word."""
-        for plugin in runtime.current().plugins:
-            if plugin.is_remote:
-                plugin.close()
+        runtime.current().remote().close()
 
 
 def _create_session() -> frames.Template:
