@@ -47,7 +47,7 @@ def needed(name: str, image: Image, *, turned: bool) -> int:
     """
     pixels = image.width * image.height
     if name == "WebP":  # two pictures in its decoder, one on the way, one in Pillow
-        return 16 * pixels
+        return MOST * pixels
     decoder = 0
     if name == "JPEG" and _in_several_scans(image):
         decoder = 2 * len(image.getbands())  # all coefficients
