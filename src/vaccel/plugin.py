@@ -143,6 +143,10 @@ class Plugin:
     def close_session(self, session: Session) -> None:
         """`session` ends."""
 
+    def make_resources(self, session: Session) -> None:
+        """Somebody looks at the resources of `session`: register those that the plugin has only
+        promised so far. Called with the session's lock held."""
+
     def register(self, session: Session, resource: Resource) -> None:
         """`resource` becomes usable in `session`."""
 

@@ -115,7 +115,8 @@ class Resource(Content, Handle, ResourceLike):
             raise
         return self
 
-    def _init(self, type: ResourceType | int, files: Named, blobs: list[Blob]) -> None:
+    def _init(self, type: ResourceType | int, files: Named, blobs: list[Blob], id: int = 0) -> None:
+        """`id`: one that was taken for it before."""
         try:
             self.type = ResourceType(type)
         except ValueError:
@@ -126,7 +127,7 @@ class Resource(Content, Handle, ResourceLike):
         self._said: list[Blob] = []
         self._runtime = runtime.current()
         self._split()
-        self.id = next(self._runtime.resource_ids)
+        self.id = id or next(self._runtime.resource_ids)
         self._sessions: list[Session] = []
         self._closed = False
         self._unheld = False

@@ -29,6 +29,7 @@ from vaccel.plugin import Kernel, Plugin, PluginType, explained
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from vaccel.blob import ResourceType
     from vaccel.resource import Resource
 
 
@@ -96,7 +97,16 @@ class Session(Handle, Operations):
 
     @property
     def resources(self) -> list[Resource]:
-        return list(self._resources)
+        """Those registered with the session, and those that its plugins have made for it."""
+        with self._lock:
+            if not self._closed:
+                for plugin in self._attached:
+                    plugin.make_resources(self.core)
+            return list(self._resources)
+
+    def resources_of(self, type: ResourceType) -> list[Resource]:
+        """Those of `type` that are registered with the session, the latest last."""
+        return [one for one in self._resources if one.type is type]
 
     def model(self, resource: Resource, engine: str) -> Model:
         """Load the model in `resource` with `engine` (tf, tflite, torch, onnx): a context manager

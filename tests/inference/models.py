@@ -181,7 +181,7 @@ def decode(
 ) -> Result:
     """The result in a model's outputs, by name; `size` is that of its input."""
     made = [Output(name, values.shape, values.dtype) for name, values in outputs.items()]
-    return layouts.bind(description, made)(outputs, size)
+    return layouts.bind(description, made)(list(outputs.values()), size)
 
 
 def _signature(one: Any) -> tuple[str, list[Any], Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from vaccel import runtime
 from vaccel.blob import Blob, ResourceType
 from vaccel.error import NotFound
 from vaccel.resource import Resource
@@ -13,6 +15,7 @@ from vaccel.resource import Resource
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vaccel.inference.found import Found
     from vaccel.session import Session
 
 KEPT = 8
@@ -21,19 +24,31 @@ KEPT_BYTES = 2**26
 """Bytes of a session's pictures together, as they came in, before fewer than that are kept."""
 
 
+class _Note:
+    """What a picture is made from, and its resource once there is one."""
+
+    __slots__ = ("content", "found", "id", "name", "resource")
+
+    def __init__(self, found: Found, content: bytes) -> None:
+        self.found, self.content = found, content
+        self.id = next(runtime.current().resource_ids)
+        self.name = f"{found.description.task}.{self.id}.png"
+        self.resource: Annotated | None = None
+
+
 class Annotated(Resource):
     """A DATA resource with one PNG, which is drawn when somebody asks for it."""
 
-    def __init__(self, task: str, size: int, draw: Callable[[], bytes]) -> None:
-        self._init(ResourceType.DATA, [], [])
-        self.name = f"{task}.{self.id}.png"
-        self.size = size
-        self._draw = draw
+    def __init__(self, note: _Note) -> None:
+        self._init(ResourceType.DATA, [], [], note.id)
+        self.name = note.name
+        self._found, self._content = note.found, note.content
 
     def blobs(self) -> list[Blob]:
         with self._lock:
             if not self._blobs:
-                self._blobs.append(Blob(self.name, memoryview(self._draw())))
+                png = self._found.annotated(self._content)
+                self._blobs.append(Blob(self.name, memoryview(png)))
             return super().blobs()
 
     def files(self) -> list[Path]:
@@ -42,39 +57,50 @@ class Annotated(Resource):
 
 
 class Annotations:
-    """The annotated pictures of all sessions. Thread-safe."""
+    """The annotated pictures of all sessions. Thread-safe.
+
+    Most are never looked at, and to make a resource takes as long as all else that vaccel adds to
+    the engine for a small picture. So a call leaves a note, and the resource is made from it when
+    somebody looks at those of the session.
+    """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, as the child of a fork must."""
-        self._lock = threading.Lock()
-        self._kept: dict[Session, list[Annotated]] = {}
+        # Taken with a session's own lock held, so never held where that may be taken anew.
+        self._lock = threading.RLock()
+        self._kept: dict[Session, deque[_Note]] = {}
 
-    def keep(self, session: Session, task: str, size: int, draw: Callable[[], bytes]) -> str:
-        """Register a picture with `session`; its name. `draw` holds `size` bytes until it goes."""
-        made = Annotated(task, size, draw)
-        try:
-            made.register(session)
-        except BaseException:  # the session has been closed meanwhile
-            made.close()
-            raise
+    def open(self, session: Session) -> None:
+        """`session` begins."""
+        self._kept[session] = deque()
+
+    def keep(self, session: Session, found: Found, content: bytes) -> str:
+        """Name a picture: of what was `found` in `content`, which is held until it goes."""
+        note = _Note(found, content)
+        kept = self._kept.get(session)
+        if kept is None:  # it has been closed meanwhile
+            return note.name
         with self._lock:
-            kept = self._kept.setdefault(session, [])
-            kept.append(made)
+            kept.append(note)
             dropped = []
-            if not made.registered_with(session):  # it has been closed meanwhile, and is dropped
-                dropped = self._kept.pop(session)
-            while len(kept) > KEPT or (len(kept) > 1 and sum(a.size for a in kept) > KEPT_BYTES):
-                dropped.append(kept.pop(0))
-        for old in dropped:
-            old.close()
-        return made.name
+            while len(kept) > KEPT or (len(kept) > 1 and _size(kept) > KEPT_BYTES):
+                dropped.append(kept.popleft())
+        _close(dropped)
+        return note.name
+
+    def make_resources(self, session: Session) -> None:
+        """Register what is noted; called with the session's lock held."""
+        with self._lock:
+            for note in self._kept.get(session, ()):
+                if note.resource is None:
+                    note.resource = Annotated(note)
+                    note.resource.register(session)
 
     def find(self, session: Session, name: str) -> Annotated:
-        with self._lock:
-            kept = [one for one in self._kept.get(session, ()) if one.registered_with(session)]
+        kept = [one for one in session.resources if isinstance(one, Annotated)]
         for one in kept:
             if one.name == name:
                 return one
@@ -87,6 +113,15 @@ class Annotations:
     def drop(self, session: Session) -> None:
         """`session` ends."""
         with self._lock:
-            dropped = self._kept.pop(session, [])
-        for one in dropped:
-            one.close()
+            dropped = self._kept.pop(session, deque())
+        _close(dropped)
+
+
+def _size(notes: Iterable[_Note]) -> int:
+    return sum([len(note.content) for note in notes])
+
+
+def _close(notes: Iterable[_Note]) -> None:
+    for note in notes:
+        if note.resource is not None:
+            note.resource.close()

@@ -26,6 +26,7 @@ from vaccel.sources import described
 
 if TYPE_CHECKING:
     from vaccel.blob import Blob
+    from vaccel.inference.results import Result
     from vaccel.resource import Resource
 
 # The format's version, field 1, from 3 on (a TensorFlow SavedModel has 1 there), and the tag of a
@@ -54,9 +55,10 @@ class ImageModel:
         self.description = description
         self._engine = engine
         self._input = engine.get_inputs()[0].name
-        self._outputs = [one.name for one in engine.get_outputs()]
+        self._made = [_signature(one) for one in engine.get_outputs()]
+        self._outputs = [name for name, _, _ in self._made]
         # What the outputs are is settled anew only where their shapes are new.
-        self._reader = functools.lru_cache(maxsize=8)(functools.partial(layouts.bind, description))
+        self._reader = functools.lru_cache(maxsize=8)(self._bind)
 
     def run(self, image: memoryview | bytes) -> Found:
         """What the model finds in an encoded picture, which is not kept once it is prepared."""
@@ -68,10 +70,13 @@ class ImageModel:
                 f"model: the engine could not run it on {tensor.dtype} {list(tensor.shape)}: "
                 f"{onnx_models.reason(exc)}"
             ) from exc
-        outputs = dict(zip(self._outputs, found, strict=True))
-        made = tuple(Output(name, one.shape, one.dtype) for name, one in outputs.items())
-        result = self._reader(made)(outputs, transform.input)
-        return Found(self.description, result, transform)
+        read = self._reader(*[one.shape for one in found])
+        return Found(self.description, read(found, transform.input), transform)
+
+    def _bind(self, *shapes: tuple[int, ...]) -> Callable[..., Result]:
+        made = zip(self._made, shapes, strict=True)
+        outputs = [Output(name, shape, dtype) for (name, _, dtype), shape in made]
+        return layouts.bind(self.description, outputs)
 
     def _prepared(self, image: memoryview | bytes) -> tuple[np.ndarray[Any, Any], Transform]:
         with decoded(image) as picture:

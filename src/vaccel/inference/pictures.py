@@ -78,14 +78,14 @@ def decoded(content: Any, *, what: str = "image", drawn: int = 0) -> Iterator[Im
     was no room for it in time.
     """
     limit = room.limit()
-    whole = _whole(content)
-    copied = 0 if isinstance(whole, bytes) else whole.nbytes
+    encoded = whole(content)
+    copied = 0 if isinstance(encoded, bytes) else encoded.nbytes
     if copied > limit:
         raise InvalidArgument(
             f"{what}: expected an encoded picture of at most {_mib(limit)}, found {_mib(copied)}; "
             f"send it smaller, or set {room.VARIABLE} where it is decoded"
         )
-    name, image = _opened(whole, what)
+    name, image = _opened(encoded, what)
     try:
         # A PNG may tell at its end only, after its pixels.
         turn = None if name == "PNG" else _UPRIGHT.get(_orientation(image))
@@ -103,12 +103,12 @@ def decoded(content: Any, *, what: str = "image", drawn: int = 0) -> Iterator[Im
         yield _upright(what, name, image, turn)
 
 
-def _whole(content: Any) -> bytes | memoryview:
-    """As bytes, of which Pillow makes no copy, if it is or shows a whole `bytes`."""
+def whole(content: Any) -> bytes | memoryview:
+    """As bytes, which nobody can change nor has to copy, if `content` is or shows a whole one."""
     view = memoryview(content)
-    whole = view.obj
-    if type(whole) is bytes and view.nbytes == len(whole) and view.c_contiguous:
-        return whole
+    shown = view.obj
+    if type(shown) is bytes and view.nbytes == len(shown) and view.c_contiguous:
+        return shown
     return view
 
 

@@ -11,7 +11,6 @@ asks for it (`annotated_image`, or `blobs` of the resource). A session keeps its
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,17 +77,14 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
 
     def named(self, image: memoryview, session: Session, task: str) -> tuple[Found, str]:
         """What was found, and the name of the image with it."""
-        content = bytes(image)  # the caller's, who may use its memory again
+        content = bytes(pictures.whole(image))  # a copy of what its owner may change
         found = self.find_in(content, session, task, task)
-        draw = functools.partial(found.annotated, content)
-        return found, self.annotations.keep(session, task, len(content), draw)
+        return found, self.annotations.keep(session, found, content)
 
     def _model(self, session: Session, task: str) -> ImageModel:
         """InvalidArgument: the session has models, but none for `task`."""
         reasons = []
-        for resource in reversed(session.resources):
-            if resource.type is not ResourceType.MODEL:
-                continue
+        for resource in reversed(session.resources_of(ResourceType.MODEL)):
             found = self.image_models.load(session, resource)
             if isinstance(found, ImageModel) and found.description.task == task:
                 return found
@@ -120,6 +116,12 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
         """At files, with the next call: they may be others by then."""
         if resource.paths:
             self.image_models.unload(session, resource)
+
+    def open_session(self, session: Session) -> None:
+        self.annotations.open(session)
+
+    def make_resources(self, session: Session) -> None:
+        self.annotations.make_resources(session)
 
     def unregister(self, session: Session, resource: Resource) -> None:
         super().unregister(session, resource)

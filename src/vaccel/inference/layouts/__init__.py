@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vaccel.error import InvalidArgument
@@ -42,16 +42,17 @@ FORMATS: dict[str, Format] = {
 def bind(description: Description, made: Sequence[Output]) -> Callable[..., Result]:
     """What reads the result in outputs of the shapes and types of `made`.
 
-    It gets the outputs by name and, needed only where the description leaves it open, the height
-    and width of the input that they were made of. InvalidArgument, from either: the outputs do not
-    fit the layout, or hold NaN, infinity or scores that are none; several layouts fit, and the
-    error says what would settle it.
+    It gets the outputs in the same order and, needed only where the description leaves it open, the
+    height and width of the input that they were made of. InvalidArgument, from either: the outputs
+    do not fit the layout, or hold NaN, infinity or scores that are none; several layouts fit, and
+    the error says what would settle it.
     """
     row = _row(description.output_format or guess(description, made), description.task)
-    names = row.bind(made, description)
+    names = [one.name for one in made]
+    places = [names.index(name) for name in row.bind(made, description)]
 
-    def read(outputs: Mapping[str, Array], size: tuple[int, int] | None = None) -> Result:
-        arrays = [outputs[name] for name in names]
+    def read(outputs: Sequence[Array], size: tuple[int, int] | None = None) -> Result:
+        arrays = [outputs[place] for place in places]
         return row.read(description, size or description.model_size, *arrays)
 
     return read

@@ -11,7 +11,7 @@ from vaccel.inference.layouts.formats import (
     Format,
     Role,
     Shape,
-    counted,
+    check_range,
     fractions,
     softmax,
 )
@@ -39,9 +39,10 @@ def _scores(description: Description, size: object, values: Array) -> Scores:
 
 
 def _logits(description: Description, size: object, values: Array) -> Scores:
-    # Classes that a model rules out are minus infinity in some.
-    masked = np.maximum(values.reshape(-1).astype(np.float64), -1e30)
-    return Scores(softmax(counted("scores", masked)).astype(np.float32))
+    flat = values.reshape(-1)
+    top = float(flat.max())  # alone: classes that a model rules out are minus infinity in some
+    check_range("scores", top, top)
+    return Scores(softmax(flat).astype(np.float32))
 
 
 def _probabilities(description: Description, size: object, values: Array) -> Scores:

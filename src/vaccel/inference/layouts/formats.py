@@ -149,13 +149,17 @@ def advice(key: str, reason: str, example: Any) -> str:
 def counted(name: str, values: Array, limit: float = LIMIT) -> Array:
     """`values`, checked. InvalidArgument: NaN, infinity or a number beyond ±limit is among them."""
     if values.size:
-        least, most = float(values.min()), float(values.max())  # no overflow in half precision
-        if not (least >= -limit and most <= limit):
-            raise InvalidArgument(
-                f"model: {name}: expected numbers from {-limit:g} to {limit:g}, "
-                f"found {least:g} to {most:g}"
-            )
+        check_range(name, float(values.min()), float(values.max()), limit)
     return values
+
+
+def check_range(name: str, least: float, most: float, limit: float = LIMIT) -> None:
+    """InvalidArgument: numbers from `least` to `most` are not all within ±limit."""
+    if not (least >= -limit and most <= limit):
+        raise InvalidArgument(
+            f"model: {name}: expected numbers from {-limit:g} to {limit:g}, "
+            f"found {least:g} to {most:g}"
+        )
 
 
 def fractions(name: str, values: Array) -> Array:
@@ -172,9 +176,11 @@ def fractions(name: str, values: Array) -> Array:
 
 def softmax(logits: Array) -> Array:
     """Over the last axis, in float64."""
-    raised = logits.astype(np.float64, copy=False) - logits.max(axis=-1, keepdims=True)
-    powers = np.exp(raised)
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+    top = logits.max(axis=-1, keepdims=True)
+    powers: Array = np.subtract(logits, top, dtype=np.float64)
+    np.exp(powers, out=powers)
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
 
 
 def sigmoid(logits: Array) -> Array:
