@@ -44,6 +44,11 @@ class Call:
         self._room: list[WireArg] = []
         self._template: Template
 
+    @property
+    def is_plain(self) -> bool:
+        """Further requests are served without a look at their arguments one by one."""
+        return self._inputs is not None
+
     def run(self, views: Sequence[memoryview], resource: Finder) -> Reply:
         """The answer. `resource` finds a resource by its id."""
         session = self._session(self._session_id)

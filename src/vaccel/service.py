@@ -239,7 +239,7 @@ class Connection:
         if call is None:
             call = shape.prepared = Call(shape.message, self._sessions, self._session)
         answer = call.run(views, self._resource)
-        if not shape.quick and not self._profiler.enabled:
+        if call.is_plain and not self._profiler.enabled:
             shape.quick = call.quick
         return answer
 

@@ -158,7 +158,7 @@ class Session(Handle, Operations):
         """Call `op` with positional values; what all operation methods do."""
         if self._dropped and self._core is not None:  # not for a kernel, which may hold a lock
             self._runtime.release_dropped()
-        if not args or op.fits(args):
+        if not args or (op.plain and op.fits(args)):
             return self.run(op, args)
         checked, dims = op.check(args)
         if op.resource is not None:
@@ -167,7 +167,7 @@ class Session(Handle, Operations):
         return op.restore(args, checked, dims, result)
 
     def _registered(self, op: Operation, resource: Resource) -> Resource:
-        if resource.registered_with(self):
+        if resource.registered_with(self._core or self):
             return resource.core
         self._check_open()  # one that is closed has no resources left
         raise NotFound(

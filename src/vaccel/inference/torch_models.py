@@ -87,7 +87,7 @@ class TorchModel:
         writes: bool,
     ) -> None:
         self._signature = Signature("torch_model_run", wanted)
-        self._torch = torch
+        self._torch, self._tensor = torch, torch.Tensor
         self._call = call
         self._writes = writes
 
@@ -95,20 +95,18 @@ class TorchModel:
         """The first `count` outputs (0: all), those in tuples, lists and dictionaries in order."""
         self._signature.check(tensors)
         # Made outside inference mode, so that outputs tell whether they are new: see `_own`.
-        given = [self.tensor(one.as_numpy(), writable=self._writes) for one in tensors]
+        arrays = [one.as_numpy() for one in tensors]
+        given = [as_torch(self._torch, one.copy() if self._writes else one) for one in arrays]
         try:
             with self._torch.inference_mode():
-                found = list(self._flat(self._call(given)))
+                result = self._call(given)
+                found = [result] if type(result) is self._tensor else list(self._flat(result))
                 found = self._own(found[: self._signature.outputs(len(found), count)])
         except FFIError:
             raise
         except Exception as exc:  # of the model's own code: any class at all
             raise self._signature.failed(exc) from exc
         return [_output(i, one) for i, one in enumerate(found)]
-
-    def tensor(self, array: np.ndarray[Any, Any], *, writable: bool) -> Any:
-        """A torch tensor over an array's memory, or over a copy that may be written to."""
-        return as_torch(self._torch, array.copy() if writable else array)
 
     def _flat(self, result: Any) -> Iterator[Any]:
         if isinstance(result, self._torch.Tensor):
@@ -129,6 +127,8 @@ class TorchModel:
 
         A tensor made in inference mode says so; views of parameters, constants and inputs do not.
         """
+        if len(found) == 1 and found[0].is_inference():
+            return found
         seen: set[int] = set()
         own = []
         for one in found:
@@ -144,8 +144,9 @@ def as_torch(torch: Any, array: np.ndarray[Any, Any]) -> Any:
 
     Unaligned memory is copied, as kernels load whole elements.
     """
-    if not array.flags.carray:
-        array = np.require(array, requirements=["C", "A"])
+    if array.flags.carray:  # which means writable, too
+        return torch.from_numpy(array)
+    array = np.require(array, requirements=["C", "A"])
     if array.flags.writeable:
         return torch.from_numpy(array)
     try:

@@ -214,9 +214,7 @@ class Scalar(Kind):
             number = operator.index(value)
         except TypeError:
             raise mismatch(f"{self}, a whole number", repr(value)) from None
-        least, most = _limits(self.dtype)
-        if self.least is not None:
-            least = self.least
+        least, most = self._range
         if not least <= number <= most:
             raise mismatch(f"{self} from {least} to {most}", number)
         if self.floor and number < dims[self.floor]:
@@ -229,6 +227,12 @@ class Scalar(Kind):
                 raise mismatch(f"{extent}, the number of elements", number)
             dims.setdefault(self.dim, number)
         return number
+
+    @functools.cached_property
+    def _range(self) -> tuple[int, int]:
+        """The least and the greatest integer."""
+        info = np.iinfo(self.dtype)
+        return int(info.min) if self.least is None else self.least, int(info.max)
 
     def to_wire(self, value: Any) -> WireArg:
         return WireArg(
@@ -248,13 +252,6 @@ class Scalar(Kind):
 
     def dummy(self, dims: Dims, fill: Any) -> Any:
         return self.dtype.type(fill or 0).item()
-
-
-@functools.cache
-def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """The least and the greatest integer of a type."""
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
 
 
 def as_form(form: Any, ndim: int, value: Any) -> Any:

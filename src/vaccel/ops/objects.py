@@ -218,15 +218,17 @@ class Object(Kind):
                 raise mismatch(_whole_name(self.cls), _whole_name(type(value)))
             return value
         items = [value] if isinstance(value, self.cls) else value
-        expected = f"a list of {_whole_name(self.cls)}"
         if not isinstance(items, (list, tuple)):
-            raise mismatch(expected, _whole_name(type(value)))
+            raise mismatch(self._list(), _whole_name(type(value)))
         for item in items:
             if not isinstance(item, self.cls):
-                raise mismatch(expected, f"{_whole_name(type(item))} in it")
+                raise mismatch(self._list(), f"{_whole_name(type(item))} in it")
         if self.dim:
             bind(dims, self.dim, len(items))
         return list(items)
+
+    def _list(self) -> str:
+        return f"a list of {_whole_name(self.cls)}"
 
     def dummy(self, dims: Dims, fill: Any) -> Any:
         return fill

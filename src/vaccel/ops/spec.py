@@ -72,6 +72,7 @@ class Operation:
         forms = [(i, len(k.dims)) for i, _, k in steps if type(k) is Array]
         self._form = forms[0][0] if forms else None
         self._form_ndim = forms[0][1] if forms else 0
+        self._results = list(self.outputs.items())
         self._filled = next(
             (i for i, _, kind in steps if isinstance(kind, Args) and kind.writes), None
         )
@@ -152,14 +153,14 @@ class Operation:
 
     def values(self, result: Any) -> tuple[Any, ...]:
         """The results one by one, as named in `outputs`, if a kernel gave what it should."""
-        if len(self.outputs) != 1 and isinstance(result, (tuple, list, type(None))):
+        if len(self._results) != 1 and isinstance(result, (tuple, list, type(None))):
             return tuple(result or ())
         return (result,)
 
     def results(self, result: Any, dims: Dims) -> tuple[Any, ...]:
         """As `values`, checked: InternalError if the kernel gave what its operation does not."""
         values = self.values(result)
-        if len(values) != len(self.outputs):
+        if len(values) != len(self._results):
             raise InternalError(
                 f"{self.name}: the kernel's results: expected {', '.join(self.outputs) or 'none'}, "
                 f"found {len(values)} values"
@@ -167,7 +168,7 @@ class Operation:
         name = ""
         try:
             checked = []
-            for (name, kind), value in zip(self.outputs.items(), values, strict=True):  # noqa: B007
+            for (name, kind), value in zip(self._results, values, strict=True):  # noqa: B007
                 checked.append(kind.result(value, dims))
             return tuple(checked)
         except InvalidArgument as exc:

@@ -56,7 +56,14 @@ class Tensor(Generic[TypeT]):
     InvalidArgument: negative or too large dims; data that does not fit dims or type.
     """
 
-    __slots__ = ("_memory", "_shape", "_type")
+    # Of an array the bytes are looked at only when somebody asks for them: beside a model that has
+    # just run, each step takes microseconds, as it is no longer in the processor's caches.
+    __slots__ = ("_array", "_memory", "_shape", "_type")
+
+    _array: np.ndarray[Any, Any] | None
+    """With the data as they are to lie; None if the tensor was made over `_memory`."""
+    _memory: memoryview | None
+    """The bytes; None if they are those of `_array`, and nobody has asked for them."""
 
     types: ClassVar[type[ElementType]]
     max_dim: ClassVar[int] = 2**63 - 1
@@ -65,7 +72,7 @@ class Tensor(Generic[TypeT]):
         self._type = self._known(data_type)
         try:
             self._shape = self._checked(dims)
-            self._memory = self._hold(data)
+            self._array, self._memory = None, self._hold(data)
             self._check_length()
         except InvalidArgument as exc:
             raise self._invalid(exc) from None
@@ -95,8 +102,12 @@ class Tensor(Generic[TypeT]):
             raise InvalidArgument(f"Tensor.{maker}: {exc.message}") from None
         # Not by way of __init__: what is left to check of an array is little.
         self = cls.__new__(cls)
-        self._type, self._memory, self._shape = data_type, bytes_of(array), array.shape
-        if array.ndim > MAX_RANK or max(array.shape, default=0) > cls.max_dim:
+        self._type, self._shape, self._memory = data_type, array.shape, None
+        if array.dtype is not data_type.dtype:  # byte-swapped, or another name of the type
+            array = array.astype(data_type.dtype, copy=False)
+        # A view, as its owner may give the array another shape.
+        self._array = array.view() if array.flags.c_contiguous else np.ascontiguousarray(array)
+        if array.ndim > MAX_RANK or not 0 < array.size <= cls.max_dim:
             try:
                 self._checked(array.shape)
             except InvalidArgument as exc:
@@ -109,15 +120,17 @@ class Tensor(Generic[TypeT]):
         return cls((), cls._type_of(np.dtype(np.float32)), b"")
 
     def __repr__(self) -> str:
-        return f"Tensor({self._type.name}, {list(self._shape)}, {self._memory.nbytes} bytes)"
+        return (
+            f"Tensor({self._type.name}, {list(self._shape)}, {self.as_memoryview().nbytes} bytes)"
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tensor) or self.types is not other.types:
             return NotImplemented
-        return (self._type, self._shape, self._memory) == (
+        return (self._type, self._shape, self.as_memoryview()) == (
             other._type,
             other._shape,
-            other._memory,
+            other.as_memoryview(),
         )
 
     __hash__ = None  # type: ignore[assignment]  # the memory may change
@@ -138,30 +151,36 @@ class Tensor(Generic[TypeT]):
     def data(self) -> list[Any]:
         """The elements as a new flat list; of types that numpy lacks, the bytes."""
         if not self._type.numeric:
-            return self._memory.tolist()
+            return self.as_memoryview().tolist()
         return [] if self._is_placeholder() else cast("list[Any]", self.as_numpy().ravel().tolist())
 
     def as_memoryview(self) -> memoryview:
         """The bytes, C order, little-endian; not copied."""
+        if self._memory is None:
+            self._memory = bytes_of(cast("np.ndarray[Any, Any]", self._array))
         return self._memory
 
     as_bytelike = as_memoryview
 
     def to_bytes(self) -> bytes:
         """A copy of the bytes."""
-        return bytes(self._memory)
+        return bytes(self.as_memoryview())
 
     def as_numpy(self) -> np.ndarray[Any, Any]:
         """A view of the memory in the tensor's shape, read-only if the memory is.
 
         InvalidArgument: numpy has no such dtype, or the tensor is the place-holder.
         """
+        view: np.ndarray[Any, Any]
+        if self._array is not None:
+            view = self._array.view()
+            return view
         if not self._type.numeric:
             raise self._invalid(mismatch("a type numpy has", self._type.name, "use to_bytes()"))
         if self._is_placeholder():
             raise self._invalid(mismatch("a tensor with data", "the empty place-holder"))
-        array: np.ndarray[Any, Any] = np.ndarray(self._shape, self._type.dtype, self._memory)
-        return array
+        view = np.ndarray(self._shape, self._type.dtype, self._memory)
+        return view
 
     @classmethod
     def _known(cls, data_type: Any) -> TypeT:
@@ -217,7 +236,7 @@ class Tensor(Generic[TypeT]):
         if dtype is None or self._is_placeholder():
             return
         expected = prod(self._shape) * dtype.itemsize
-        found = self._memory.nbytes
+        found = self.as_memoryview().nbytes
         if found != expected:
             raise mismatch(
                 f"{expected} bytes (dims {list(self._shape)} of {dtype.itemsize} bytes each)",
@@ -226,7 +245,7 @@ class Tensor(Generic[TypeT]):
             )
 
     def _is_placeholder(self) -> bool:
-        return not self._shape and not self._memory.nbytes
+        return not (self._shape or self.as_memoryview().nbytes)
 
     def _invalid(self, exc: InvalidArgument) -> InvalidArgument:
         return InvalidArgument(f"Tensor {self._type.name}: {exc.message}")

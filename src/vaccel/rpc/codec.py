@@ -216,7 +216,7 @@ def _split(
     return out
 
 
-def read_varint(view: memoryview, at: int, stop: int) -> tuple[int, int]:
+def read_varint(view: Data, at: int, stop: int) -> tuple[int, int]:
     value = shift = 0
     while at < stop and shift < 70:
         byte = view[at]

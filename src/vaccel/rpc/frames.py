@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,10 @@ from vaccel.rpc.ttrpc import ALIGNMENT, HEADER, HEADER_SIZE, LARGE
 
 # An unknown field, which peers skip, fills the gap before an aligned array.
 _PADDING_TAG = b"\xa2\x06"  # field 100, length-delimited
+
+_TEMPLATES_KEPT = 256
+_LARGEST_KEPT = 2 << 10
+"""Bytes of structure; larger messages are rare, and their templates are not kept."""
 
 
 class Slot(NamedTuple):
@@ -66,14 +71,12 @@ def request(
     service: str, method: str, message: Any, sizes: Sequence[int] = (), timeout_nano: int = 0
 ) -> Template:
     """A request. `message` holds `mark(i)` where content of sizes[i] bytes belongs."""
-    head = RpcRequest(service=service, method=method).SerializeToString()
-    tail = RpcRequest(timeout_nano=timeout_nano).SerializeToString()
-    return Template(_envelope(head, 3, message, sizes, tail))
+    return _template(_request(service, method, timeout_nano), message, sizes)
 
 
 def response(message: Any, sizes: Sequence[int] = ()) -> Template:
     """A successful response."""
-    return Template(_envelope(b"", 2, message, sizes, b""))
+    return _template(_RESPONSE, message, sizes)
 
 
 def failure(status: dict[str, Any]) -> Template:
@@ -83,44 +86,73 @@ def failure(status: dict[str, Any]) -> Template:
 
 def stream_part(message: Any, sizes: Sequence[int]) -> Template:
     """A bare message, as the data of a streaming request."""
-    return Template(_payload(message, sizes, 0))
+    return _template(None, message, sizes)
 
 
-def _envelope(head: bytes, number: int, message: Any, sizes: Sequence[int], tail: bytes) -> Parts:
-    tag = varint(number << 3 | 2)
+class _Envelope(NamedTuple):
+    """What stands around a message, its payload."""
+
+    head: bytes
+    tag: bytes
+    tail: bytes
+
+
+_RESPONSE = _Envelope(b"", bytes([2 << 3 | 2]), b"")
+
+
+@functools.lru_cache(_TEMPLATES_KEPT)
+def _request(service: str, method: str, timeout_nano: int) -> _Envelope:
+    head = RpcRequest(service=service, method=method).SerializeToString()
+    tail = RpcRequest(timeout_nano=timeout_nano).SerializeToString()
+    return _Envelope(head, bytes([3 << 3 | 2]), tail)
+
+
+def _template(envelope: _Envelope | None, message: Any, sizes: Sequence[int]) -> Template:
+    skeleton = message.SerializeToString()
+    build = _build if len(skeleton) <= _LARGEST_KEPT else _build.__wrapped__
+    return build(envelope, message.DESCRIPTOR.full_name, skeleton, tuple(sizes))
+
+
+@functools.lru_cache(_TEMPLATES_KEPT)
+def _build(
+    envelope: _Envelope | None, name: str, skeleton: bytes, sizes: tuple[int, ...]
+) -> Template:
+    """Of message `name`. Programs repeat themselves, and building takes longer than looking up."""
+    if envelope is None:
+        return Template(_payload(name, skeleton, sizes, 0)[0])
+    head, tag, tail = envelope
     base = len(head) + len(tag)
     # The payload's padding depends on how long its own length field is.
-    width = len(varint(message.ByteSize() + sum(sizes)))
+    width = len(varint(len(skeleton) + sum(sizes)))
     for _ in range(3):
-        payload = _payload(message, sizes, base + width)
-        guessed, width = width, len(varint(_size(payload)))
+        payload, length = _payload(name, skeleton, sizes, base + width)
+        guessed, width = width, len(varint(length))
         if width == guessed:
             break
-    length = _size(payload)
     if not length and not sizes:
-        return [head + tail]
-    return [head + tag + varint(length), *payload, tail]
+        return Template([head + tail])
+    return Template([head + tag + varint(length), *payload, tail])
 
 
-def _payload(message: Any, sizes: Sequence[int], base: int) -> Parts:
-    skeleton = memoryview(message.SerializeToString())
+def _payload(name: str, skeleton: bytes, sizes: Sequence[int], base: int) -> tuple[Parts, int]:
+    """The parts, and their bytes together."""
     if not sizes:
-        return [bytes(skeleton)]
+        return [skeleton], len(skeleton)
     # A large frame is received with its data aligned, a small one as a whole.
     align = Align(0, ALIGNMENT) if base + sum(sizes) > LARGE else Align(HEADER_SIZE, 8)
-    return _expand(skeleton, BULK[message.DESCRIPTOR.full_name], sizes, base, align)
+    return _expand(skeleton, BULK[name], sizes, base, align)
 
 
 def _expand(
-    skeleton: memoryview,
+    skeleton: bytes,
     table: dict[int, str | None],
     sizes: Sequence[int],
     base: int,
     align: Align | None,
-) -> Parts:
+) -> tuple[Parts, int]:
     """The inverse of `split`: slots for markers, lengths made good, content aligned.
 
-    `base` is where the message will stand in the frame's data.
+    `base` is where the message will stand in the frame's data. The parts, and their bytes together.
     """
     parts: Parts = []
     at, stop = 0, len(skeleton)
@@ -128,36 +160,37 @@ def _expand(
     while at < stop:
         begin = at
         tag, at = read_varint(skeleton, at, stop)
-        if tag & 7 != 2:
-            _, at = read_varint(skeleton, at, stop)  # our messages hold no fixed-width fields
-            new: Parts = [bytes(skeleton[begin:at])]
-        else:
-            length, at = read_varint(skeleton, at, stop)
-            body, at = at, at + length
-            nested = table.get(tag >> 3, "")
-            if nested == "":
-                new = [bytes(skeleton[begin:at])]
-            else:
-                inner = _content(skeleton[body:at], nested, sizes)
-                new = [varint(tag) + varint(_size(inner)), *inner]
+        length, at = read_varint(skeleton, at, stop)  # our messages hold no fixed-width fields
+        nested = table.get(tag >> 3, "")
+        if tag & 7 != 2 or nested == "":
+            at += length if tag & 7 == 2 else 0
+            parts.append(skeleton[begin:at])
+            written += at - begin
+            continue
+        field = skeleton[at : at + length]
+        at += length
+        new, size = _content(field, nested, sizes)
+        opening = varint(tag) + varint(size)
         if align is not None:
-            new = _padding(new, base + written, align) + new
-        written += _size(new)
+            padding = _padding(opening, new, base + written, align)
+            opening = padding + opening
+        parts.append(opening)
         parts += new
-    return parts
+        written += len(opening) + size
+    return parts, written
 
 
-def _content(field: memoryview, nested: str | None, sizes: Sequence[int]) -> Parts:
+def _content(field: bytes, nested: str | None, sizes: Sequence[int]) -> tuple[Parts, int]:
     if nested is not None:
         return _expand(field, BULK[nested], sizes, 0, None)
-    content = bytes(field)
-    index = bulk_index(content)
-    return [content] if index is None else [Slot(index, sizes[index])]
+    index = bulk_index(field)
+    return ([field], len(field)) if index is None else ([Slot(index, sizes[index])], sizes[index])
 
 
-def _padding(parts: Parts, base: int, align: Align) -> Parts:
-    """An unknown field that brings the first slot of `parts` to an aligned place."""
-    before = align.header + base
+def _padding(opening: bytes, parts: Parts, base: int, align: Align) -> bytes:
+    """An unknown field that, before `opening`, brings the first slot of `parts` to an aligned
+    place."""
+    before = align.header + base + len(opening)
     for part in parts:
         if isinstance(part, Slot) and part.size >= align.to:
             gap = -before % align.to
@@ -166,9 +199,9 @@ def _padding(parts: Parts, base: int, align: Align) -> Parts:
             while gap < len(_PADDING_TAG) + 1:
                 gap += align.to
             fill = gap - len(_PADDING_TAG) - 1
-            return [_PADDING_TAG + bytes([fill]) + bytes(fill)]
+            return _PADDING_TAG + bytes([fill]) + bytes(fill)
         before += part.size if isinstance(part, Slot) else len(part)
-    return []
+    return b""
 
 
 def _merge(parts: Parts) -> Parts:

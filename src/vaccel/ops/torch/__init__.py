@@ -41,7 +41,10 @@ class Tensor(tensors.Tensor[TensorType]):
         InvalidArgument: not a torch tensor, or of a type that `TensorType` lacks.
         """
         try:
-            array = tensor.numpy(force=True)  # detached, on the host
+            try:
+                array = tensor.numpy()
+            except (RuntimeError, TypeError):  # it has gradients, or is not on the host
+                array = tensor.numpy(force=True)
         except (AttributeError, RuntimeError, TypeError) as exc:
             found = f"{type(tensor).__name__} ({exc})"
             raise InvalidArgument(
