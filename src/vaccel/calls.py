@@ -62,9 +62,11 @@ class Call:
         inputs, single = self._inputs, self._outputs.single
         if inputs is None:
             return None
-        op, template, session = self._op, self._template, self._session
-        number, offsets = self._session_id, match.offsets[: len(inputs)]
-        known = self._sessions.get
+        op, session, number = self._op, self._session, self._session_id
+        known, offsets = self._sessions.get, match.offsets[: len(inputs)]
+        dtype, shape = single or (None, ())
+        length, _, before, *_, after = self._template.pieces(RESPONSE)  # with one array between
+        join, ndarray = b"".join, np.ndarray
         idle: list[Desk] = []  # several threads may serve at once, each at a desk of its own
 
         def serve(frame: bytes) -> bytes:
@@ -74,17 +76,16 @@ class Call:
                 desk = inputs.desk(match.size, offsets)
             values = desk.load(frame)
             result = (known(number) or session(number)).run(op, values)
-            reply: Template = template
-            contents: Sequence[Any] = (result,)
             if (
-                single is None
-                or type(result) is not np.ndarray
-                or result.dtype is not single[0]
-                or result.shape != single[1]
-                or not result.flags.c_contiguous
+                type(result) is ndarray
+                and result.dtype is dtype
+                and result.shape == shape
+                and result.flags.c_contiguous
             ):
-                reply, contents = self._answer(values, result)
-            answer = reply.joined(frame[4:8], RESPONSE, contents)
+                answer = join((length, frame[4:8], before, result.tobytes(), after))
+            else:
+                template, contents = self._answer(values, result)
+                answer = template.joined(frame[4:8], RESPONSE, contents)
             idle.append(desk)
             return answer
 

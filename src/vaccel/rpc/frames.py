@@ -59,6 +59,11 @@ class Template:
         parts[:4] = [HEADER.pack(self.length, stream, kind, flags) + parts[3]]
         return parts
 
+    def pieces(self, kind: bytes) -> list[Any]:
+        """What `joined` joins, but for the stream and the contents: None stands for each."""
+        length, stream, _, first, *rest = self._parts
+        return [length, stream, kind + first, *rest]
+
     def joined(self, stream: bytes, kind: bytes, contents: Sequence[Any]) -> bytes:
         """A small frame in one piece; `kind` is the type and the flags, as in the header."""
         parts = self._parts.copy()

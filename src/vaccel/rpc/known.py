@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from vaccel.rpc.codec import SMALL_FRAME, Match, Shape
 from vaccel.rpc.ttrpc import HEADER_SIZE, Kind
 
 Serve = Callable[[bytes], bytes]
 """From a request's frame to its answer's."""
+
+_Known = tuple[Callable[[bytes], Any], tuple[bytes, ...], Serve, Shape]
 
 _SIZES_KEPT = 64
 _SHAPES_PER_SIZE = 8
@@ -18,15 +21,15 @@ class KnownFrames:
     """What serves which frames, for one connection. Several threads may use it."""
 
     def __init__(self) -> None:
-        self._by_size: dict[int, tuple[tuple[Match, Serve], ...]] = {}
+        self._by_size: dict[int, tuple[_Known, ...]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_size)
 
     def find(self, frame: bytes) -> Serve | None:
-        for match, serve in self._by_size.get(len(frame), ()):
-            # As in `match.fits`; the call would cost as much again.
-            if match.constant_parts(frame) == match.constants:
+        # As in `Match.fits`; the call would cost as much again.
+        for constant_parts, constants, serve, _ in self._by_size.get(len(frame), ()):
+            if constant_parts(frame) == constants:
                 return serve
         return None
 
@@ -49,11 +52,12 @@ class KnownFrames:
             return
         match = Match(shape, Kind.REQUEST)
         known = self._by_size.get(match.size, ())
-        if any(other.shape is shape for other, _ in known):
+        if any(other is shape for _, _, _, other in known):
             return
         serve = shape.quick(match)
         if serve is not None:
             if len(self._by_size) >= _SIZES_KEPT:
                 self._by_size.clear()
             # A new tuple: another thread may be reading the old one.
-            self._by_size[match.size] = ((match, serve), *known[: _SHAPES_PER_SIZE - 1])
+            new = match.constant_parts, match.constants, serve, shape
+            self._by_size[match.size] = (new, *known[: _SHAPES_PER_SIZE - 1])

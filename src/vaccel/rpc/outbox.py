@@ -22,8 +22,8 @@ class Outbox:
 
     def __init__(self, sock: socket.socket, failed: Callable[[OSError], None]) -> None:
         self._sock = sock
-        self._failed = failed
-        self._lock = threading.Lock()
+        self.failed = failed
+        self.lock = threading.Lock()
         self.gathered: deque[bytes] = deque()
         """Answers that are to be sent."""
         self._since = 0.0
@@ -31,17 +31,17 @@ class Outbox:
     def send(self, stream: int, template: Template, contents: Sequence[Any]) -> None:
         buffers = template.frame(stream, Kind.RESPONSE, 0, contents)
         try:
-            with self._lock:
+            with self.lock:
                 transport.send(self._sock, template.length, buffers)
         except OSError as exc:
-            self._failed(exc)
+            self.failed(exc)
 
     def send_bytes(self, frames: bytes) -> None:
         try:
-            with self._lock:
+            with self.lock:
                 self._sock.sendall(frames)
         except OSError as exc:
-            self._failed(exc)
+            self.failed(exc)
 
     def gather(self, answer: bytes) -> None:
         """Send `answer` soon, with others: the client then wakes up once for all of them."""

@@ -173,10 +173,9 @@ class Peer:
 
     def _run_quick(self, reader: Reader, frame: bytes, serve: Serve) -> bool:
         """As `_run_backlog`, for one frame of a shape that was seen before."""
-        # `run` and `reclaim` of the reader, without the calls.
-        token = object()
+        # `run` and `reclaim` of the reader, and `send_bytes` of the outbox, without the calls.
+        token = reader.rounds = reader.rounds + 1
         reader.claim[token] = True
-        reader.rounds += 1
         watch = self._watch
         watch.active[reader.fd] = reader
         if watch.asleep:
@@ -185,14 +184,18 @@ class Peer:
             answer = serve(frame)
         except Exception as exc:
             answer = _refusal(frame, exc)
-        shared = reader.shared
-        if shared:  # the others must not wait for a client that takes no answers
+        if reader.shared:  # the others must not wait for a client that takes no answers
             self._outbox.send_bytes(answer)
+            return reader.reclaim(token)
         mine = reader.claim.pop(token, False)
-        if mine:
-            reader.rounds += 1
-        if not shared:  # what the client sends next is ours to read
-            self._outbox.send_bytes(answer)
+        if mine:  # what the client sends next is ours to read
+            reader.rounds = token + 1
+        outbox = self._outbox
+        try:
+            with outbox.lock:
+                self._sock.sendall(answer)
+        except OSError as exc:
+            outbox.failed(exc)
         return mine
 
     @staticmethod

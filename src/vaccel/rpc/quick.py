@@ -21,7 +21,7 @@ from vaccel.error import ConnectionLost, FFIError
 from vaccel.rpc.client import Client
 from vaccel.rpc.codec import SMALL_FRAME, Match, Shape
 from vaccel.rpc.frames import Template
-from vaccel.rpc.ttrpc import DEFAULT_LIMIT, Event, Kind
+from vaccel.rpc.ttrpc import DEFAULT_LIMIT, LAST_STREAM, Event, Kind
 from vaccel.rpc.waiting import Waiter
 
 _UNARY = bytes((Kind.REQUEST, 0))
@@ -95,7 +95,12 @@ class QuickClient(Client):
                 # Memory of its own, which the result can keep.
                 frame = bytearray(match.size)
                 count = self._sock.recv_into(frame)
-                if count == match.size and frame[4:8] == number and match.fits(frame):
+                # As in `match.fits`; the call would cost as much again.
+                if (
+                    count == match.size
+                    and frame[4:8] == number
+                    and match.constant_parts(frame) == match.constants
+                ):
                     return frame
                 data = bytes(frame[:count])
                 event = self._answer_to(int.from_bytes(number, "big"), data)
@@ -276,7 +281,12 @@ class QuickClient(Client):
         try:
             if self._pending or not (self._plain or self._make_plain()):
                 return None
-            number = self._next_stream().to_bytes(4, "big")
+            stream = self._stream
+            if stream > LAST_STREAM:
+                stream = self._next_stream()
+            else:  # as `_next_stream` where nothing is pending
+                self._stream = stream + 2
+            number = stream.to_bytes(4, "big")
             self._sock.sendall(template.joined(number, _UNARY, contents))
             return number
         finally:

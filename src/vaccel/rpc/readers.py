@@ -67,21 +67,21 @@ class Reader:
         self.fd = fd
         self.rounds = 0
         """Grows when requests begin to run, and when reading goes on: odd while they run."""
-        # The right to read, while its holder runs requests: whoever pops it has it.
-        self.claim: dict[object, bool] = {}
+        # The right to read, while its holder runs requests, under the round that it began: whoever
+        # pops it has it.
+        self.claim: dict[int, bool] = {}
 
-    def run(self) -> object:
+    def run(self) -> int:
         """Let the watch give the reading to another thread, until `reclaim`."""
-        token = object()
+        token = self.rounds = self.rounds + 1
         self.claim[token] = True
-        self.rounds += 1
         watch = self.owner.watch
         watch.active[self.fd] = self
         if watch.asleep:
             watch.wake()
         return token
 
-    def reclaim(self, token: object) -> bool:
+    def reclaim(self, token: int) -> bool:
         if not self.claim.pop(token, False):
             return False
         self.rounds += 1

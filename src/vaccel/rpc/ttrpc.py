@@ -16,6 +16,7 @@ from vaccel.error import ProtocolError
 
 HEADER = struct.Struct(">IIBB")
 HEADER_SIZE = HEADER.size
+_STREAM = struct.Struct(">I").unpack_from
 
 DEFAULT_LIMIT = 1 << 30
 """Bytes of data in one message."""
@@ -196,7 +197,7 @@ class Connection:
         reader = self.reader
         if reader.rest or reader.skip or reader.large is not None:
             return False
-        stream = int.from_bytes(frame[4:8], "big")
+        (stream,) = _STREAM(frame, 4)
         if stream <= self._last or not stream & 1:
             self._opened(stream)
         self._last = stream
