@@ -65,7 +65,8 @@ class Call:
         op, session, number = self._op, self._session, self._session_id
         known, offsets = self._sessions.get, match.offsets[: len(inputs)]
         dtype, shape = single or (None, ())
-        length, _, before, *_, after = self._template.pieces(RESPONSE)  # with one array between
+        length, _, *around = self._template.pieces(RESPONSE)
+        before, after = around[0], around[-1]  # of the array, if there is just one
         join, ndarray = b"".join, np.ndarray
         idle: list[Desk] = []  # several threads may serve at once, each at a desk of its own
 

@@ -188,6 +188,31 @@ def test_a_session_keeps_its_last_images(session: Session):
         session.annotated_image(names[0])
 
 
+def test_a_picture_that_nobody_looks_at_is_no_resource_and_no_copy(session: Session):
+    from vaccel import runtime
+
+    image = png(drawn("classify").pixels)
+    before = set(runtime.current()._open)
+    session.classify(image)
+    (note,) = plugin.annotations._kept[session]
+    assert note.content is image
+    assert note.resource is None
+    assert set(runtime.current()._open) == before
+    assert len(session.resources) == len(session.resources) == 1
+
+
+def test_looking_at_pictures_while_others_come_finds_whole_ones(session: Session):
+    image = png(drawn("classify").pixels)
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            session.classify(image)
+            assert len(session.resources) <= kept.KEPT
+
+    at_once(work)
+    assert len(session.resources) == kept.KEPT
+
+
 def test_large_pictures_are_kept_in_smaller_number(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ):

@@ -90,6 +90,43 @@ def test_a_session_is_a_context_manager() -> None:
     session.close()  # again, to no effect
 
 
+class Promising(Recorder):
+    """Has a resource for each session, but makes it only when somebody looks."""
+
+    def __init__(self) -> None:
+        super().__init__("promising")
+        self.made: list[Resource] = []
+        self.kernel(Operations.noop)(lambda session: None)
+
+    def make_resources(self, session: Session) -> None:
+        if not self.made:
+            self.made.append(Resource.from_buffer(b"late", ResourceType.DATA))
+            self.made[0].register(session)
+
+
+def test_resources_that_a_plugin_has_promised_are_made_when_somebody_looks() -> None:
+    plugin = Promising()
+    start(plugin)
+    with Session() as session:
+        assert session.resources == []  # it does not know the plugin yet
+        session.noop()
+        assert not session.resources_of(ResourceType.DATA)
+        assert not plugin.made
+        assert session.resources == plugin.made == session.resources_of(ResourceType.DATA)
+        assert session.resources_of(ResourceType.MODEL) == []
+    assert session.resources == []
+    assert ("unregister", plugin.made[0].id) in plugin.told
+
+
+def test_a_closed_session_has_nothing_made() -> None:
+    plugin = Promising()
+    start(plugin)
+    with Session() as session:
+        session.noop()
+    assert session.resources == []
+    assert not plugin.made
+
+
 def test_a_closed_session_refuses_everything() -> None:
     vaccel.bootstrap(Config(plugins="cpu"))
     resource = Resource.from_buffer(b"", ResourceType.DATA)

@@ -166,6 +166,22 @@ def test_unusual_layouts_are_gathered(family, array):
     assert tensor.to_bytes() == array.astype("<f4", order="C").tobytes()
 
 
+@families
+def test_another_shape_given_to_the_array_is_not_the_tensors(family):
+    array = np.arange(6, dtype=np.float32)
+    tensor = family.from_numpy(array)
+    tensor.as_numpy().shape = (6, 1)
+    array.shape = (2, 3)
+    assert tensor.dims == [6]
+    assert tensor.as_numpy().shape == (6,)
+
+
+@families
+def test_types_of_two_names_have_the_one_of_the_family(family):
+    tensor = family.from_numpy(np.arange(3, dtype=np.dtype(np.int32).newbyteorder("S")))
+    assert tensor.as_numpy().dtype is tensor.data_type.dtype
+
+
 # -- values --------------------------------------------------------------------------------------
 
 
