@@ -14,6 +14,11 @@ from typing import NamedTuple
 TIMEOUT = 60.0  # seconds until a process counts as hung
 
 
+def abstract(name: str) -> str:
+    """An endpoint of this run's own: others of the same tests may go on beside it."""
+    return f"unix://@vaccel-{name}-{os.getpid()}"
+
+
 def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"vaccel.cli.{module}", *arguments]
 

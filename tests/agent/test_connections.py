@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.agent import kernels, peers
 from tests.agent.conftest import Serve
 from tests.agent.kernels import Gate
 from tests.agent.peers import RawClient, Refused, arg, execute, genop, result, text
+from tests.processes import abstract
 from vaccel import Arg, Config, Resource, ResourceType, Session, runtime
 from vaccel.agent import Agent
 from vaccel.error import ConnectionLost, InvalidArgument
@@ -365,7 +365,7 @@ def test_sessions_work_over_every_kind_of_socket(
         "tcp": "tcp://127.0.0.1:0",
         "tcp6": "tcp://[::1]:0",
         "unix": f"unix://{socket_path}",
-        "abstract": f"unix://@vaccel-test-{os.getpid()}",
+        "abstract": abstract("test"),
     }
     if scheme == "tcp6" and not has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")

@@ -22,6 +22,7 @@ from tests.agent import kernels, peers
 from tests.agent.conftest import Serve
 from tests.agent.peers import RawClient, Refused, fake_peer
 from tests.agent.processes import ROOT, AgentProcess
+from tests.processes import abstract
 from vaccel import Config, Resource, ResourceType, Session, bootstrap, cleanup
 from vaccel.blob import Blob, BlobType
 from vaccel.config import Timeouts
@@ -82,7 +83,7 @@ def stored(disk: Path) -> list[int]:
 # -- what arrives ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "unix://@vaccel-upload"])
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", abstract("upload")])
 def test_files_and_memory_arrive_as_they_are_and_come_back(
     serve: Serve, disk: Path, tmp_path: Path, endpoint: str
 ) -> None:

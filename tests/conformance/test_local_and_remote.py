@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import vaccel
 import vaccel.error
+from tests.processes import abstract
 from vaccel import Arg, ArgType, Config, Session, runtime
 from vaccel.agent import Agent
 from vaccel.error import FFIError
@@ -42,7 +43,7 @@ def pair(*plugins: Plugin) -> Iterator[tuple[Session, Session]]:
         current.add(plugin, "the test")
     for name in ("cpu", "noop"):
         current.load(name)
-    with Agent("unix://@vaccel-remote") as agent:
+    with Agent(abstract("remote")) as agent:
         with Session() as here, Session(endpoint=agent.endpoint) as there:
             yield here, there
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from tests.processes import abstract
 from vaccel import Arg, ArgType, Config, Resource, ResourceType, Session
 from vaccel.agent import Agent
 from vaccel.ops import onnx, tf, torch
@@ -86,7 +87,7 @@ def test_rpc_is_bit_identical_to_the_plugin_behind_the_agent() -> None:
 
 
 def test_rpc_carries_every_operation() -> None:
-    with Agent("unix://@vaccel-conformance") as agent:
+    with Agent(abstract("conformance")) as agent:
         config = Config(plugins="noop", endpoint=agent.endpoint)
         checked = check_plugin("rpc", oracle=None, config=config, samples=SAMPLES)
         assert set(checked) == {op.name for op in OPERATIONS.values()}

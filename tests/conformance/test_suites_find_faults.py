@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.processes import abstract
 from vaccel import testing
 from vaccel.error import InvalidArgument, PluginError
 from vaccel.ops.catalog import Operations
@@ -215,15 +216,15 @@ def test_a_transport_that_loses_bytes_is_found(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(transport, "send", lossy)
     with pytest.raises(ConformanceError, match="a vector add of 8191: expected 8191 times 8190"):
-        check_transport("unix://@vaccel-lossy", connections=1)
+        check_transport(abstract("lossy"), connections=1)
 
 
 def test_a_transport_that_stays_open_is_found() -> None:
-    other = "unix://@vaccel-other"
+    other = abstract("other")
     from vaccel.agent import Agent
 
     with Agent(other), pytest.raises(ConformanceError):
-        check_transport("unix://@vaccel-mine", connect=lambda _: other, connections=1)
+        check_transport(abstract("mine"), connect=lambda _: other, connections=1)
 
 
 def test_strategies_say_how_to_get_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import abstract
 from vaccel.error import FFIError
 from vaccel.rpc import address
 from vaccel.testing import check_transport
@@ -27,7 +28,7 @@ def test_unix_path(tmp_path: Path) -> None:
 
 
 def test_unix_abstract_name() -> None:
-    check_transport("unix://@vaccel-conformance")
+    check_transport(abstract("conformance"))
 
 
 def test_an_endpoint_may_come_from_a_function(tmp_path: Path) -> None:

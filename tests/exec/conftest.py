@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import abstract
 from vaccel import Config, Session, bootstrap
 from vaccel.agent import Agent
 
 SOURCES = Path(__file__).parent / "c"
 CONFIG = Config(plugins="vaccel.plugins.exec")
-ENDPOINT = f"unix://@vaccel-exec-{os.getpid()}"
+ENDPOINT = abstract("exec")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import vaccel
+from tests.processes import abstract
 from vaccel import Config, Resource, ResourceType, Session
 from vaccel.agent import Agent
 
@@ -18,7 +18,7 @@ from vaccel.agent import Agent
 def pair(plugin: str) -> Iterator[tuple[Session, Session]]:
     """A session on the plugin here, and one at an agent that serves it."""
     vaccel.bootstrap(Config(plugins=f"vaccel.plugins.{plugin}"))
-    with Agent(f"unix://@vaccel-inference-{os.getpid()}") as agent:
+    with Agent(abstract("inference")) as agent:
         with Session() as here, Session(endpoint=agent.endpoint) as there:
             yield here, there
 

@@ -15,6 +15,7 @@ import pytest
 from tests.agent.peers import RawClient, Refused, fake_peer, ok, read_request, reply
 from tests.inference.models import engine, mean_colour, onnx
 from tests.inference.pairs import pair
+from tests.processes import abstract
 from vaccel import Config, Resource, ResourceType, Session, bootstrap
 from vaccel.agent import Agent
 from vaccel.error import InvalidArgument
@@ -259,7 +260,7 @@ def test_a_link_beside_a_path_of_the_agent_may_not_lead_elsewhere(tmp_path: Path
     allowed.mkdir()
     path = written(allowed, sidecar=SAID)
     (tmp_path / "secret").write_text("{}")
-    with Agent("unix://@vaccel-described", allow_paths=[str(allowed)]) as agent:
+    with Agent(abstract("described"), allow_paths=[str(allowed)]) as agent:
         with RawClient(agent.endpoint) as client:
             session = client.session()
             request = messages.RegisterResourceRequest(

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.processes import abstract
 from vaccel.config import DEFAULT_ENDPOINT
 from vaccel.error import (
     ConnectionFailed,
@@ -146,7 +147,7 @@ def test_any_text_parses_to_a_fixed_point_or_is_an_invalid_argument(parts: tuple
 
 @pytest.mark.parametrize("text", ["tcp://127.0.0.1:0", "tcp://[::1]:0", "unix", "abstract"])
 def test_bytes_pass_both_ways_over_blocking_sockets(text: str, tmp_path: Path) -> None:
-    named = {"unix": f"unix://{tmp_path}/s", "abstract": f"unix://@vaccel-test-{os.getpid()}"}
+    named = {"unix": f"unix://{tmp_path}/s", "abstract": abstract("test")}
     with (
         listening(named.get(text, text)) as (endpoint, listener),
         connect(endpoint, timeout=PATIENCE, keepalive=60) as client,

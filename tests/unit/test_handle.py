@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import vaccel
+from tests.processes import abstract
 from vaccel import Config, Resource, ResourceType, Session, runtime, service
 from vaccel.agent import Agent
 from vaccel.error import SessionClosed
@@ -240,7 +241,7 @@ def test_a_program_that_closes_nothing_stays_below_the_agents_limit(
 ) -> None:
     monkeypatch.setattr(service, "MAX_OBJECTS", 4)
     vaccel.bootstrap(Config(plugins="cpu"))
-    with Agent("unix://@vaccel-handle") as agent:
+    with Agent(abstract("handle")) as agent:
 
         def once() -> None:
             session = Session(endpoint=agent.endpoint)

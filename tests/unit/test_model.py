@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import vaccel
+from tests.processes import abstract
 from vaccel import Config, Resource, ResourceType, Session, runtime
 from vaccel.agent import Agent
 from vaccel.error import InternalError, InvalidArgument, NotFound
@@ -59,7 +60,7 @@ def session(plugin: Recorder, request: pytest.FixtureRequest) -> Iterator[Sessio
         with Session() as session:
             yield session
         return
-    with Agent("unix://@vaccel-model") as agent, Session(endpoint=agent.endpoint) as session:
+    with Agent(abstract("model")) as agent, Session(endpoint=agent.endpoint) as session:
         yield session
 
 

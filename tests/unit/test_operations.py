@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vaccel
+from tests.processes import abstract
 from vaccel import Arg, ArgType, Config, OpType, Resource, ResourceType, Session, runtime
 from vaccel.agent import Agent
 from vaccel.blob import BlobType
@@ -474,7 +475,7 @@ def test_genop_is_for_operations_that_travel_so(op: Operation, where: str) -> No
     plugin.find = lambda op: lambda session, *values: ran.append(op)  # type: ignore[method-assign]
     vaccel.bootstrap(Config(plugins=""))
     runtime.current().add(plugin, "the test")
-    with Agent("unix://@vaccel-genop") as agent:
+    with Agent(abstract("genop")) as agent:
         with Session(endpoint=None if where == "here" else agent.endpoint) as session:
             message = (
                 f"found {op.name} .*; call session.{op.name}, or the agent's method {op.method}"

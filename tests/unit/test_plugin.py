@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import vaccel
+from tests.processes import abstract
 from vaccel import Config, Session, plugin, runtime
 from vaccel.agent import Agent
 from vaccel.error import DeviceError, FFIError, InvalidArgument, PluginError
@@ -298,7 +299,7 @@ def test_threads_open_their_first_remote_sessions_at_once(monkeypatch: pytest.Mo
         except FFIError as exc:
             found.append(exc)
 
-    with Agent("unix://@vaccel-first", Config(plugins="cpu")) as agent:
+    with Agent(abstract("first"), Config(plugins="cpu")) as agent:
         aside = runtime.current()._aside
         for _ in range(10):
             at_once(call)

@@ -440,7 +440,7 @@ def test_cleanup_can_be_suppressed(base: Path) -> None:
 FORK = """
 from vaccel.agent import Agent
 bootstrap(Config(plugins="cpu"))
-agent = Agent("unix://@vaccel-fork")
+agent = Agent(f"unix://@vaccel-fork-{os.getpid()}")
 remote, local = Session(endpoint=agent.endpoint), Session()
 resource = Resource.from_buffer(b"data", ResourceType.DATA)
 resource.register(remote)

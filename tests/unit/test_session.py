@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import vaccel
+from tests.processes import abstract
 from vaccel import Config, PluginType, Resource, ResourceType, Session, runtime
 from vaccel.agent import Agent
 from vaccel.error import (
@@ -302,7 +303,7 @@ def test_a_result_that_the_operation_does_not_give_is_the_kernels_fault(
     plugin = Plugin("odd")
     plugin.kernel(method)(lambda session, *values: result)
     start(plugin)
-    with Agent("unix://@vaccel-odd") as agent:
+    with Agent(abstract("odd")) as agent:
         with Session(endpoint=None if where == "here" else agent.endpoint) as session:
             for _ in range(2):
                 name = method.__name__
@@ -314,7 +315,7 @@ def test_a_models_result_is_checked_too() -> None:
     plugin = Plugin("odd")
     plugin.kernel(Operations.torch_model_run)(lambda session, *values: [5])
     start(plugin)
-    with Agent("unix://@vaccel-odd") as agent:
+    with Agent(abstract("odd")) as agent:
         for endpoint in (None, agent.endpoint):
             with Session(endpoint=endpoint) as session:
                 with Resource.from_buffer(b"", ResourceType.MODEL) as model:
@@ -413,7 +414,7 @@ def test_close_during_a_call_lets_the_call_end() -> None:
 
 def test_an_endpoint_makes_a_session_remote() -> None:
     vaccel.bootstrap(Config(plugins="cpu"))
-    with Agent("unix://@vaccel-session") as agent:
+    with Agent(abstract("session")) as agent:
         with Session() as local, Session(endpoint=agent.endpoint) as remote:
             assert (local.is_remote, local.remote_id) == (False, 0)
             assert remote.is_remote
@@ -424,8 +425,8 @@ def test_an_endpoint_makes_a_session_remote() -> None:
 
 def test_an_unreachable_agent_shows_at_once_and_leaves_nothing() -> None:
     vaccel.bootstrap(Config(plugins="cpu"))
-    with pytest.raises(ConnectionFailed, match="unix://@vaccel-nobody: nothing listens there"):
-        Session(endpoint="unix://@vaccel-nobody")
+    with pytest.raises(ConnectionFailed, match=r"unix://@vaccel-nobody-\d+: nothing listens there"):
+        Session(endpoint=abstract("nobody"))
     with pytest.raises(InvalidArgument, match="endpoint 'nowhere'"):
         Session(endpoint="nowhere")
     with Session() as session:
