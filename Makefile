@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints-dev.txt src/vaccel/_version.py
 
-.PHONY: help demo test test-environments test-cocotb test-pynq test-tensorflow test-protobuf test-armhf test-soak test-fp32 bench train format clean
+.PHONY: help demo test test-environments test-native test-cocotb test-pynq test-tensorflow test-protobuf test-armhf test-soak test-fp32 bench train format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -16,11 +16,13 @@ test: .venv/.dev ## install, then check format, lint and types, and run the test
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-test-environments: ## the tests that need environments of their own; CI runs test, then this
+test-environments: .venv/.dev ## the tests that need environments of their own; CI runs test, then this
+	$(MAKE) -j2 --output-sync=target test-armhf test-native # as long as each other
+
+test-native:
 	$(MAKE) test-cocotb
 	$(MAKE) test-pynq
 	$(MAKE) test-protobuf
-	$(MAKE) test-armhf
 	$(MAKE) test-soak
 
 test-cocotb: .venv/.dev ## the kernels against AXI models of cocotbext-axi
