@@ -63,6 +63,8 @@ class Signature:
         self.operation = operation
         self.wanted = tuple(wanted)
         self._least = sum(not one.optional for one in wanted)
+        self._told = any(one.type is not None or one.shape is not None for one in wanted)
+        """There is more to check than the number of tensors."""
 
     def check(self, tensors: Sequence[Tensor[Any]]) -> None:
         """InvalidArgument unless `tensors` are what the model wants."""
@@ -70,6 +72,8 @@ class Signature:
         if not least <= len(tensors) <= most:
             count = str(least) if least == most else f"{least} to {most}"
             raise self.refused(f"in_tensors: expected {count} tensors, found {len(tensors)}")
+        if not self._told:
+            return
         for i, (one, tensor) in enumerate(zip(self.wanted, tensors, strict=False)):
             if not one.takes(tensor):
                 found = f"{element_type(tensor)} {tensor.dims}"

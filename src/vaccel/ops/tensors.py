@@ -5,7 +5,6 @@ One implementation; `ops.tf`, `ops.tf.lite` and `ops.torch` give it their elemen
 
 from __future__ import annotations
 
-import functools
 import operator
 import sys
 from collections.abc import Sequence
@@ -67,6 +66,11 @@ class Tensor(Generic[TypeT]):
 
     types: ClassVar[type[ElementType]]
     max_dim: ClassVar[int] = 2**63 - 1
+    _known_types: ClassVar[dict[np.dtype[Any], Any]]
+    """Of dtypes that were looked up before; a framework has few."""
+
+    def __init_subclass__(cls) -> None:
+        cls._known_types = {}
 
     def __init__(self, dims: Sequence[int], data_type: TypeT | int, data: Any) -> None:
         self._type = self._known(data_type)
@@ -95,11 +99,14 @@ class Tensor(Generic[TypeT]):
     @classmethod
     def _over(cls, array: Any, maker: str, convert: str) -> Self:
         """As `from_numpy`. Errors name `maker`, which was called, and what would `convert`."""
-        try:
-            array = as_array(array)
-            data_type = cls._type_of(array.dtype, convert)
-        except InvalidArgument as exc:
-            raise InvalidArgument(f"Tensor.{maker}: {exc.message}") from None
+        data_type = cls._known_types.get(array.dtype) if type(array) is np.ndarray else None
+        if data_type is None:
+            try:
+                array = as_array(array)
+                data_type = cls._type_of(array.dtype, convert)
+            except InvalidArgument as exc:
+                raise InvalidArgument(f"Tensor.{maker}: {exc.message}") from None
+            cls._known_types[array.dtype] = data_type
         # Not by way of __init__: what is left to check of an array is little.
         self = cls.__new__(cls)
         self._type, self._shape, self._memory = data_type, array.shape, None
@@ -194,7 +201,6 @@ class Tensor(Generic[TypeT]):
         raise InvalidArgument(f"Tensor: data_type: expected {expected}, found {data_type!r}")
 
     @classmethod
-    @functools.lru_cache(maxsize=128)
     def _type_of(cls, dtype: np.dtype[Any], convert: str = "") -> TypeT:
         little = dtype.newbyteorder("<")
         for member in cls.types:
