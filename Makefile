@@ -18,12 +18,12 @@ test: .venv/.dev ## install, then check format, lint and types, and run the test
 
 test-environments: .venv/.dev ## the tests that need environments of their own; CI runs test, then this
 	$(MAKE) -j2 --output-sync=target test-armhf test-native # as long as each other
+	$(MAKE) test-soak # alone, as it measures memory
 
 test-native:
 	$(MAKE) test-cocotb
 	$(MAKE) test-pynq
 	$(MAKE) test-protobuf
-	$(MAKE) test-soak
 
 test-cocotb: .venv/.dev ## the kernels against AXI models of cocotbext-axi
 	PYTHON=$(PYTHON) tools/cocotb_tests.sh

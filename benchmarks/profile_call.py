@@ -31,28 +31,26 @@ _WAIT, _COST = "wait", "timing"
 CLIENT = {
     "session, method": ["vaccel.session:Session.invoke", "vaccel.session:Session.run"],
     "check arguments": ["vaccel.ops.spec:Operation.fits"],
-    "plan, call, locks, result": [
+    "plan, call, locks, match, result": [
         "vaccel.rpc.quick:QuickClient.quick",
         "vaccel.rpc.quick:QuickClient._send_alone",
     ],
     "fill the frame": ["vaccel.rpc.frames:Template.joined"],
     "send": ["socket:socket.sendall"],
     _WAIT: ["socket:socket.recv_into"],
-    "match the answer": ["vaccel.rpc.codec:Match.fits"],
 }
 AGENT = {
     _WAIT: ["socket:socket.recv"],
     "match the request": ["vaccel.rpc.known:KnownFrames.find"],
-    "dispatch, result": [
+    "dispatch, frame, result": [
         "vaccel.rpc.peer:Peer._run_quick",
         "vaccel.rpc.ttrpc:Connection.opened",
     ],
     "argument arrays": ["vaccel.ops.layout:Desk.load"],
     "session, kernel": ["vaccel.session:Session.run"],
-    "fill the frame": ["vaccel.rpc.frames:Template.joined"],
-    "send": ["vaccel.rpc.outbox:Outbox.send_bytes", "socket:socket.sendall"],
+    "send": ["socket:socket.sendall"],
 }
-CLIENT_ROOT, AGENT_ROOT = "session, method", "dispatch, result"
+CLIENT_ROOT, AGENT_ROOT = "session, method", "dispatch, frame, result"
 _COLOURS = {"client": "#3b6fb6", "agent": "#c9752d", "system": "#7a7a7a"}
 
 

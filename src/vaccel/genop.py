@@ -65,9 +65,11 @@ def call(session: Session, arg_read: Sequence[Arg], arg_write: Sequence[Arg]) ->
     results = list(zip(chain(op.wire_outputs, repeat("arg_write")), arg_write, strict=False))
 
     def resource(number: int) -> Any:
-        for known in session.resources:
-            if known.id == number:
-                return known
+        known = {one.id: one for one in session.registered()}
+        if number not in known:
+            known = {one.id: one for one in session.resources}
+        if number in known:
+            return known[number]
         raise NotFound(f"resource {number} is not registered with session {session.id}")
 
     write = [_naming(op, name, to_wire_as_room, arg) for name, arg in results]

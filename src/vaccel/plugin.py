@@ -145,7 +145,7 @@ class Plugin:
 
     def make_resources(self, session: Session) -> None:
         """Somebody looks at the resources of `session`: register those that the plugin has only
-        promised so far. Called with the session's lock held."""
+        promised so far."""
 
     def register(self, session: Session, resource: Resource) -> None:
         """`resource` becomes usable in `session`."""

@@ -20,6 +20,7 @@ from vaccel.sources.names import check_names
 from vaccel.sources.urls import Prefixes, is_url
 
 if TYPE_CHECKING:
+    from vaccel.runtime import Runtime
     from vaccel.session import Session
     from vaccel.sources.members import ArchiveLimits
     from vaccel.sources.transfer import UrlLimits
@@ -115,8 +116,14 @@ class Resource(Content, Handle, ResourceLike):
             raise
         return self
 
-    def _init(self, type: ResourceType | int, files: Named, blobs: list[Blob], id: int = 0) -> None:
-        """`id`: one that was taken for it before."""
+    def _init(
+        self,
+        type: ResourceType | int,
+        files: Named,
+        blobs: list[Blob],
+        place: tuple[Runtime, int] | None = None,
+    ) -> None:
+        """`place`: where it belongs, and the id that was taken for it there."""
         try:
             self.type = ResourceType(type)
         except ValueError:
@@ -125,9 +132,9 @@ class Resource(Content, Handle, ResourceLike):
             ) from None
         self._hold(files, blobs)
         self._said: list[Blob] = []
-        self._runtime = runtime.current()
+        self._runtime, number = place or (runtime.current(), 0)
         self._split()
-        self.id = id or next(self._runtime.resource_ids)
+        self.id = number or next(self._runtime.resource_ids)
         self._sessions: list[Session] = []
         self._closed = False
         self._unheld = False

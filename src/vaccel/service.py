@@ -145,7 +145,7 @@ class Connection:
     def _destroy_session(self, shape: Shape, views: list[memoryview]) -> Reply:
         session = self._session(shape.message.session_id)
         self._sessions.pop(session.id, None)
-        resources = session.resources
+        resources = session.registered()
         self._uploads.close(session)
         session.close()
         for resource in resources:

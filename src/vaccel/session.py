@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from vaccel.blob import ResourceType
     from vaccel.resource import Resource
+    from vaccel.runtime import Runtime
 
 
 class Session(Handle, Operations):
@@ -97,16 +98,21 @@ class Session(Handle, Operations):
 
     @property
     def resources(self) -> list[Resource]:
-        """Those registered with the session, and those that its plugins have made for it."""
-        with self._lock:
+        """Those registered with the session, and those that its plugins have for it."""
+        for plugin in list(self._attached):
             if not self._closed:
-                for plugin in self._attached:
-                    plugin.make_resources(self.core)
-            return list(self._resources)
+                plugin.make_resources(self.core)
+        return list(self._resources)
 
-    def resources_of(self, type: ResourceType) -> list[Resource]:
-        """Those of `type` that are registered with the session, the latest last."""
-        return [one for one in self._resources if one.type is type]
+    def registered(self, type: ResourceType | None = None) -> list[Resource]:
+        """Those of `type`, or all, that are registered already, the latest last; what plugins have
+        yet to make is left out."""
+        return [one for one in list(self._resources) if type is None or one.type is type]
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the session was opened in."""
+        return self._runtime
 
     def model(self, resource: Resource, engine: str) -> Model:
         """Load the model in `resource` with `engine` (tf, tflite, torch, onnx): a context manager

@@ -83,7 +83,7 @@ def stored(disk: Path) -> list[int]:
 # -- what arrives ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", abstract("upload")])
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", abstract("upload")], ids=["tcp", "unix"])
 def test_files_and_memory_arrive_as_they_are_and_come_back(
     serve: Serve, disk: Path, tmp_path: Path, endpoint: str
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import shutil
 import subprocess
 import sys
 import textwrap
+import threading
+import weakref
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -199,6 +202,46 @@ def test_a_picture_that_nobody_looks_at_is_no_resource_and_no_copy(session: Sess
     assert note.resource is None
     assert set(runtime.current()._open) == before
     assert len(session.resources) == len(session.resources) == 1
+
+
+def test_a_picture_may_be_asked_for_by_many_at_once(session: Session):
+    names = [session.classify(png(drawn("classify").pixels))[1] for _ in range(kept.KEPT)]
+
+    def work(i: int) -> None:
+        for name in names:
+            assert session.annotated_image(name).size
+            session.resources  # noqa: B018  # another thread makes them meanwhile
+
+    at_once(work)
+
+
+def test_a_session_that_is_looked_at_does_not_hold_up_the_end(session: Session):
+    image = png(drawn("classify").pixels)
+    with Session() as other:
+        other.classify(image)
+        with other._lock:  # as while its plugins hear of a resource, which may take long
+            looks = threading.Thread(target=lambda: other.resources)
+            looks.start()
+            session.classify(image)
+            assert len(session.resources) == 1
+        looks.join(30)
+        assert not looks.is_alive()
+
+
+def test_what_could_not_be_registered_is_tried_again(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+):
+    _, name = session.classify(png(drawn("classify").pixels))
+
+    def refuse(session: Session, resource: Resource) -> None:
+        raise NotFound("not now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(plugin, "register", refuse)
+        with pytest.raises(NotFound, match="not now"):
+            session.resources  # noqa: B018
+    assert session.annotated_image(name).size
+    assert [resource.blobs()[0].name for resource in session.resources] == [name]
 
 
 def test_looking_at_pictures_while_others_come_finds_whole_ones(session: Session):
@@ -479,6 +522,22 @@ def test_a_model_is_loaded_once_for_all_sessions(session: Session, tmp_path: Pat
     assert len(plugin.image_models) == 1
     resource.unregister(session)
     assert len(plugin.image_models) == 0
+
+
+def test_an_unloaded_model_goes_at_once(session: Session, tmp_path: Path):
+    resource = registered(session, folder_with(tmp_path, "classify"))
+    session.classify(drawn("classify").pixels)
+    loaded: Any = plugin.image_models.load(session.core, resource.core)
+    engine = weakref.ref(loaded._engine)
+    del loaded
+    assert engine() is not None
+    gc.collect()
+    gc.disable()
+    try:
+        resource.close()
+        assert engine() is None, "not only when the garbage collector comes by"
+    finally:
+        gc.enable()
 
 
 def test_many_threads_get_the_same_answers(session: Session):

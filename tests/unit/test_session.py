@@ -111,10 +111,10 @@ def test_resources_that_a_plugin_has_promised_are_made_when_somebody_looks() -> 
     with Session() as session:
         assert session.resources == []  # it does not know the plugin yet
         session.noop()
-        assert not session.resources_of(ResourceType.DATA)
+        assert not session.registered()
         assert not plugin.made
-        assert session.resources == plugin.made == session.resources_of(ResourceType.DATA)
-        assert session.resources_of(ResourceType.MODEL) == []
+        assert session.resources == plugin.made == session.registered(ResourceType.DATA)
+        assert session.registered(ResourceType.MODEL) == []
     assert session.resources == []
     assert ("unregister", plugin.made[0].id) in plugin.told
 

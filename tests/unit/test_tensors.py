@@ -177,9 +177,14 @@ def test_another_shape_given_to_the_array_is_not_the_tensors(family):
 
 
 @families
-def test_types_of_two_names_have_the_one_of_the_family(family):
-    tensor = family.from_numpy(np.arange(3, dtype=np.dtype(np.int32).newbyteorder("S")))
-    assert tensor.as_numpy().dtype is tensor.data_type.dtype
+@pytest.mark.parametrize("name", ["q", "l", ">i8", np.dtype("i8", metadata={"a": "b"})])
+def test_types_of_several_names_have_the_one_of_the_family(family, name):
+    for _ in range(2):  # the second time by what was learned
+        array = np.arange(3).astype(name)
+        tensor = family.from_numpy(array)
+        dtype = tensor.as_numpy().dtype
+        assert (dtype, dtype.char, dtype.metadata) == (np.int64, np.dtype(np.int64).char, None)
+        assert tensor.as_numpy().tolist() == [0, 1, 2]
 
 
 # -- values --------------------------------------------------------------------------------------

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 # later field, since weights begin with any bytes; or ORT's mark.
 _BEGINNING = re.compile(rb"\x08[\x03-\x7f][\x12\x1a\x22\x28\x32\x3a\x42\x72]|....ORTM", re.DOTALL)
 
+_Signature = tuple[str, tuple[int | None, ...], Any]
+"""Of an input or an output: name, extents (None: open), dtype."""
+
 _SMALL = 2**20
 """Bytes of a model below which a second thread takes longer to wake up than it would save."""
 _DTYPES: dict[str, Any] = {
@@ -55,10 +58,10 @@ class ImageModel:
         self.description = description
         self._engine = engine
         self._input = engine.get_inputs()[0].name
-        self._made = [_signature(one) for one in engine.get_outputs()]
-        self._outputs = [name for name, _, _ in self._made]
+        made = [_signature(one) for one in engine.get_outputs()]
+        self._outputs = [name for name, _, _ in made]
         # What the outputs are is settled anew only where their shapes are new.
-        self._reader = functools.lru_cache(maxsize=8)(self._bind)
+        self._reader = functools.lru_cache(maxsize=8)(functools.partial(_bind, description, made))
 
     def run(self, image: memoryview | bytes) -> Found:
         """What the model finds in an encoded picture, which is not kept once it is prepared."""
@@ -73,14 +76,19 @@ class ImageModel:
         read = self._reader(*[one.shape for one in found])
         return Found(self.description, read(found, transform.input), transform)
 
-    def _bind(self, *shapes: tuple[int, ...]) -> Callable[..., Result]:
-        made = zip(self._made, shapes, strict=True)
-        outputs = [Output(name, shape, dtype) for (name, _, dtype), shape in made]
-        return layouts.bind(self.description, outputs)
-
     def _prepared(self, image: memoryview | bytes) -> tuple[np.ndarray[Any, Any], Transform]:
         with decoded(image) as picture:
             return prepare(picture, self.description)
+
+
+def _bind(
+    description: Description, made: Sequence[_Signature], *shapes: tuple[int, ...]
+) -> Callable[..., Result]:
+    """What reads outputs of these `shapes`, as `layouts.bind`."""
+    outputs = [
+        Output(name, shape, dtype) for (name, _, dtype), shape in zip(made, shapes, strict=True)
+    ]
+    return layouts.bind(description, outputs)
 
 
 @dataclass(frozen=True)
@@ -169,8 +177,7 @@ def _model(source: str | bytes, name: str, files: Sequence[Blob]) -> ImageModel:
     return ImageModel(engine, describe(name, files, metadata, given, made))
 
 
-def _signature(one: Any) -> tuple[str, tuple[int | None, ...], Any]:
-    """Name, extents (None: open) and dtype of an input or an output."""
+def _signature(one: Any) -> _Signature:
     shape = tuple(extent if isinstance(extent, int) else None for extent in one.shape or ())
     dtype = _DTYPES.get(one.type.removeprefix("tensor(").removesuffix(")"))
     if dtype is None:

@@ -70,6 +70,7 @@ class Tensor(Generic[TypeT]):
     """Of dtypes that were looked up before; a framework has few."""
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         cls._known_types = {}
 
     def __init__(self, dims: Sequence[int], data_type: TypeT | int, data: Any) -> None:
@@ -110,8 +111,9 @@ class Tensor(Generic[TypeT]):
         # Not by way of __init__: what is left to check of an array is little.
         self = cls.__new__(cls)
         self._type, self._shape, self._memory = data_type, array.shape, None
-        if array.dtype is not data_type.dtype:  # byte-swapped, or another name of the type
-            array = array.astype(data_type.dtype, copy=False)
+        wanted = data_type.dtype
+        if array.dtype is not wanted:  # another name of the same type, or byte-swapped
+            array = array.view(wanted) if array.dtype == wanted else array.astype(wanted)
         # A view, as its owner may give the array another shape.
         self._array = array.view() if array.flags.c_contiguous else np.ascontiguousarray(array)
         if array.ndim > MAX_RANK or not 0 < array.size <= cls.max_dim:

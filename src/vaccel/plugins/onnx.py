@@ -84,7 +84,7 @@ class OnnxPlugin(ModelPlugin[OnnxModel]):
     def _model(self, session: Session, task: str) -> ImageModel:
         """InvalidArgument: the session has models, but none for `task`."""
         reasons = []
-        for resource in reversed(session.resources_of(ResourceType.MODEL)):
+        for resource in reversed(session.registered(ResourceType.MODEL)):
             found = self.image_models.load(session, resource)
             if isinstance(found, ImageModel) and found.description.task == task:
                 return found
@@ -197,5 +197,4 @@ def depth_map(session: Session, image: memoryview) -> F32s:
 
 @plugin.kernel(Operations.annotated_image)
 def annotated_image(session: Session, name: str) -> U8s:
-    (png,) = plugin.annotations.find(session, name).blobs()
-    return np.frombuffer(png.data, np.uint8)
+    return np.frombuffer(plugin.annotations.find(session, name), np.uint8)

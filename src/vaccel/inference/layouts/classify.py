@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vaccel.inference.layouts.formats import (
+    LIMIT,
     Array,
     Format,
     Role,
     Shape,
-    check_range,
+    counted,
     fractions,
     softmax,
 )
@@ -40,8 +41,9 @@ def _scores(description: Description, size: object, values: Array) -> Scores:
 
 def _logits(description: Description, size: object, values: Array) -> Scores:
     flat = values.reshape(-1)
-    top = float(flat.max())  # alone: classes that a model rules out are minus infinity in some
-    check_range("scores", top, top)
+    # The largest alone tells: classes that a model rules out are minus infinity in some.
+    if not -LIMIT <= float(flat.max()) <= LIMIT:
+        counted("scores", flat)
     return Scores(softmax(flat).astype(np.float32))
 
 

@@ -149,17 +149,13 @@ def advice(key: str, reason: str, example: Any) -> str:
 def counted(name: str, values: Array, limit: float = LIMIT) -> Array:
     """`values`, checked. InvalidArgument: NaN, infinity or a number beyond ±limit is among them."""
     if values.size:
-        check_range(name, float(values.min()), float(values.max()), limit)
+        least, most = float(values.min()), float(values.max())  # no overflow in half precision
+        if not (least >= -limit and most <= limit):
+            raise InvalidArgument(
+                f"model: {name}: expected numbers from {-limit:g} to {limit:g}, "
+                f"found {least:g} to {most:g}"
+            )
     return values
-
-
-def check_range(name: str, least: float, most: float, limit: float = LIMIT) -> None:
-    """InvalidArgument: numbers from `least` to `most` are not all within ±limit."""
-    if not (least >= -limit and most <= limit):
-        raise InvalidArgument(
-            f"model: {name}: expected numbers from {-limit:g} to {limit:g}, "
-            f"found {least:g} to {most:g}"
-        )
 
 
 def fractions(name: str, values: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,17 @@ class TensorType(tensors.ElementType):
     FLOAT = 7, "<f4"
 
 
+def _on_host(tensor: Any) -> Any:
+    """The array of a dense torch.Tensor, of which only some need `force`, which takes longer."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(tensor, torch.Tensor):
+        try:
+            return tensor.numpy()
+        except (RuntimeError, TypeError):  # it has gradients, or is on a GPU
+            pass
+    return tensor.numpy(force=True)
+
+
 class Tensor(tensors.Tensor[TensorType]):
     __doc__ = tensors.Tensor.__doc__
     __slots__ = ()
@@ -41,10 +53,7 @@ class Tensor(tensors.Tensor[TensorType]):
         InvalidArgument: not a torch tensor, or of a type that `TensorType` lacks.
         """
         try:
-            try:
-                array = tensor.numpy()
-            except (RuntimeError, TypeError):  # it has gradients, or is not on the host
-                array = tensor.numpy(force=True)
+            array = _on_host(tensor)
         except (AttributeError, RuntimeError, TypeError) as exc:
             found = f"{type(tensor).__name__} ({exc})"
             raise InvalidArgument(
