@@ -31,7 +31,7 @@ _WAIT, _COST = "wait", "timing"
 CLIENT = {
     "session, method": ["vaccel.session:Session.invoke", "vaccel.session:Session.run"],
     "check arguments": ["vaccel.ops.spec:Operation.fits"],
-    "plan, call, locks, match, result": [
+    "plan, locks, match, result": [
         "vaccel.rpc.quick:QuickClient.quick",
         "vaccel.rpc.quick:QuickClient._send_alone",
     ],
