@@ -177,7 +177,7 @@ def test_another_shape_given_to_the_array_is_not_the_tensors(family):
 
 
 @families
-@pytest.mark.parametrize("name", ["q", "l", ">i8", np.dtype("i8", metadata={"a": "b"})])
+@pytest.mark.parametrize("name", ["q", "i8", ">i8", np.dtype("i8", metadata={"a": "b"})])
 def test_types_of_several_names_have_the_one_of_the_family(family, name):
     for _ in range(2):  # the second time by what was learned
         array = np.arange(3).astype(name)
