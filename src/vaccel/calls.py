@@ -38,30 +38,25 @@ class Call:
         self._session_id: int = message.session_id
         self._sessions = sessions
         self._session = session
+        self.is_plain = False
+        """Further requests are served without a look at their arguments one by one."""
         self._op: Operation
-        self._inputs: Layout | None = None
+        self._inputs = Layout([])
         self._outputs = Layout([])
         self._room: list[WireArg] = []
         self._template: Template
 
-    @property
-    def is_plain(self) -> bool:
-        """Further requests are served without a look at their arguments one by one."""
-        return self._inputs is not None
-
     def run(self, views: Sequence[memoryview], resource: Finder) -> Reply:
         """The answer. `resource` finds a resource by its id."""
         session = self._session(self._session_id)
-        if self._inputs is None:
+        if not self.is_plain:
             return self._first(session, views, resource)
         values = self._inputs.over(views)
         return self._answer(values, session.run(self._op, values))
 
-    def quick(self, match: Match) -> Callable[[bytes], bytes] | None:
-        """A function from further requests' frames to answers' frames; None if that needs more."""
+    def quick(self, match: Match) -> Callable[[bytes], bytes]:
+        """A function from further requests' frames to answers' frames, where `is_plain`."""
         inputs, single = self._inputs, self._outputs.single
-        if inputs is None:
-            return None
         op, session, number = self._op, self._session, self._session_id
         known, offsets = self._sessions.get, match.offsets[: len(inputs)]
         dtype, shape = single or (None, ())
@@ -109,6 +104,7 @@ class Call:
             self._outputs = Layout(answer[1])
             self._room = [arg._replace(buf=None) for arg in write]
             self._inputs = Layout(values)
+            self.is_plain = True  # the last: other threads may see it
         return answer
 
 

@@ -132,9 +132,11 @@ class Resource(Content, Handle, ResourceLike):
             ) from None
         self._hold(files, blobs)
         self._said: list[Blob] = []
-        self._runtime, number = place or (runtime.current(), 0)
+        if place is None:
+            current = runtime.current()
+            place = current, next(current.resource_ids)
+        self._runtime, self.id = place
         self._split()
-        self.id = number or next(self._runtime.resource_ids)
         self._sessions: list[Session] = []
         self._closed = False
         self._unheld = False

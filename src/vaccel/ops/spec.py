@@ -159,17 +159,16 @@ class Operation:
 
     def results(self, result: Any, dims: Dims) -> tuple[Any, ...]:
         """As `values`, checked: InternalError if the kernel gave what its operation does not."""
-        values = (result,) if len(self._results) == 1 else self.values(result)
+        values = self.values(result)
         if len(values) != len(self._results):
             raise InternalError(
                 f"{self.name}: the kernel's results: expected {', '.join(self.outputs) or 'none'}, "
                 f"found {len(values)} values"
             )
         name = ""
-        checked: list[Any] = []
         try:
-            for value in values:
-                name, kind = self._results[len(checked)]
+            checked = []
+            for (name, kind), value in zip(self._results, values, strict=True):  # noqa: B007
                 checked.append(kind.result(value, dims))
             return tuple(checked)
         except InvalidArgument as exc:

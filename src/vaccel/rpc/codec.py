@@ -84,8 +84,8 @@ class Shape:
             for start, stop in zip(edges[::2], edges[1::2], strict=True)
         ]
         self.quick: Any = None
-        """Set by who serves requests: given the `Match` of this shape, makes a function from
-        request frames to answer frames, or None."""
+        """Set by who serves requests, if it can: given the `Match` of this shape, makes a function
+        from request frames to answer frames."""
         self.prepared: Any = None
         """Whatever the receiver derives from `message`, once."""
 

@@ -54,10 +54,8 @@ class KnownFrames:
         known = self._by_size.get(match.size, ())
         if any(other is shape for _, _, _, other in known):
             return
-        serve = shape.quick(match)
-        if serve is not None:
-            if len(self._by_size) >= _SIZES_KEPT:
-                self._by_size.clear()
-            # A new tuple: another thread may be reading the old one.
-            new = match.constant_parts, match.constants, serve, shape
-            self._by_size[match.size] = (new, *known[: _SHAPES_PER_SIZE - 1])
+        new = match.constant_parts, match.constants, shape.quick(match), shape
+        if len(self._by_size) >= _SIZES_KEPT:
+            self._by_size.clear()
+        # A new tuple: another thread may be reading the old one.
+        self._by_size[match.size] = (new, *known[: _SHAPES_PER_SIZE - 1])
