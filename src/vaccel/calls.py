@@ -16,6 +16,7 @@ from vaccel.rpc.arguments import Contents
 from vaccel.rpc.codec import Match
 from vaccel.rpc.frames import Template
 from vaccel.rpc.handler import Reply
+from vaccel.rpc.known import Serve
 from vaccel.rpc.ttrpc import Kind
 from vaccel.session import Session
 
@@ -54,34 +55,33 @@ class Call:
         values = self._inputs.over(views)
         return self._answer(values, session.run(self._op, values))
 
-    def quick(self, match: Match) -> Callable[[bytes], bytes]:
-        """A function from further requests' frames to answers' frames, where `is_plain`."""
+    def quick(self, match: Match) -> Serve:
+        """Serves further requests, where `is_plain`."""
         inputs, single = self._inputs, self._outputs.single
-        op, session, number = self._op, self._session, self._session_id
-        known, offsets = self._sessions.get, match.offsets[: len(inputs)]
+        op, find, session_id = self._op, self._session, self._session_id
+        code, known, offsets = op.code, self._sessions.get, match.offsets[: len(inputs)]
         dtype, shape = single or (None, ())
         length, _, *around = self._template.pieces(RESPONSE)
         before, after = around[0], around[-1]  # of the array, if there is just one
         join, ndarray = b"".join, np.ndarray
         idle: list[Desk] = []  # several threads may serve at once, each at a desk of its own
 
-        def serve(frame: bytes) -> bytes:
+        def serve(frame: bytes, number: bytes) -> bytes:
             try:
                 desk = idle.pop()
             except IndexError:
                 desk = inputs.desk(match.size, offsets)
             values = desk.load(frame)
-            result = (known(number) or session(number)).run(op, values)
+            result = (known(session_id) or find(session_id)).run(op, values)
             if (
                 type(result) is ndarray
                 and result.dtype is dtype
                 and result.shape == shape
-                and result.flags.c_contiguous
             ):
-                answer = join((length, frame[4:8], before, result.tobytes(), after))
+                answer = join((length, number, before, result.tobytes(), after))
             else:
                 template, contents = self._answer(values, result)
-                answer = template.joined(frame[4:8], RESPONSE, contents)
+                answer = template.joined(number, RESPONSE, contents)
             idle.append(desk)
             return answer
 

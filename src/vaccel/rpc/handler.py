@@ -66,8 +66,6 @@ class Owner(Protocol):
     endpoint: Endpoint
     stopping: bool
 
-    def distinguish(self, peer: Any) -> bool: ...
-
     def ended(self, peer: Any) -> None: ...
 
 

@@ -8,10 +8,11 @@ from typing import Any
 from vaccel.rpc.codec import SMALL_FRAME, Match, Shape
 from vaccel.rpc.ttrpc import HEADER_SIZE, Kind
 
-Serve = Callable[[bytes], bytes]
-"""From a request's frame to its answer's."""
+Serve = Callable[[bytes, bytes], bytes]
+"""From a request's frame, and its stream id as in the header, to its answer's frame."""
 
-_Known = tuple[Callable[[bytes], Any], tuple[bytes, ...], Serve, Shape]
+Known = tuple[Callable[[bytes], Any], tuple[bytes, ...], Serve, Shape]
+"""How a frame is recognised (see `Match.fits`), and what serves it."""
 
 _SIZES_KEPT = 64
 _SHAPES_PER_SIZE = 8
@@ -21,14 +22,13 @@ class KnownFrames:
     """What serves which frames, for one connection. Several threads may use it."""
 
     def __init__(self) -> None:
-        self._by_size: dict[int, tuple[_Known, ...]] = {}
+        self.by_size: dict[int, tuple[Known, ...]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._by_size)
+        return bool(self.by_size)
 
-    def find(self, frame: bytes) -> Serve | None:
-        # As in `Match.fits`; the call would cost as much again.
-        for constant_parts, constants, serve, _ in self._by_size.get(len(frame), ()):
+    def _find(self, frame: bytes) -> Serve | None:
+        for constant_parts, constants, serve, _ in self.by_size.get(len(frame), ()):
             if constant_parts(frame) == constants:
                 return serve
         return None
@@ -39,7 +39,7 @@ class KnownFrames:
         at = 0
         while at < len(data):
             frame = data[at : at + HEADER_SIZE + int.from_bytes(data[at : at + 4], "big")]
-            serve = self.find(frame)
+            serve = self._find(frame)
             if serve is None:
                 break
             found.append((frame, serve))
@@ -51,11 +51,11 @@ class KnownFrames:
         if shape.quick is None or length > SMALL_FRAME:
             return
         match = Match(shape, Kind.REQUEST)
-        known = self._by_size.get(match.size, ())
+        known = self.by_size.get(match.size, ())
         if any(other is shape for _, _, _, other in known):
             return
         new = match.constant_parts, match.constants, shape.quick(match), shape
-        if len(self._by_size) >= _SIZES_KEPT:
-            self._by_size.clear()
+        if len(self.by_size) >= _SIZES_KEPT:
+            self.by_size.clear()
         # A new tuple: another thread may be reading the old one.
-        self._by_size[match.size] = (new, *known[: _SHAPES_PER_SIZE - 1])
+        self.by_size[match.size] = (new, *known[: _SHAPES_PER_SIZE - 1])

@@ -1,10 +1,11 @@
 """Threads that read connections and run their requests.
 
-A thread that reads also runs the requests, without a thread switch. One connection, the first, has
-a reader of its own, which waits in recv. The others share one, which waits for all of them: a
-thread for each would spend more on taking the interpreter from each other than on the requests. A
-connection that keeps the shared reader waiting gets its thread, and the others a new one; when it
-has answered it goes back. One that sends large messages has a reader of its own from then on.
+A thread that reads also runs the requests, without a thread switch. A connection that is busy while
+the others rest is read apart, by a thread that waits in recv. The others share a reader, which
+waits for all of them and serves them in turn: a thread for each would spend more on taking the
+interpreter from each other than on the requests. A connection that keeps the shared reader waiting
+gets its thread, and the others a new one; when it has answered it goes back. One that sends large
+messages has a reader of its own from then on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import numpy as np
 
 from vaccel import log
 from vaccel.rpc.handler import Owner
+
+_APART = 64
+"""So many requests in a row from one connection, and it is read apart."""
 
 
 class Outcome(Enum):
@@ -43,8 +47,8 @@ class Readable(Protocol):
     def pending(self) -> bool:
         """Requests were read, or answers are ready, that another thread could see to."""
 
-    def read(self, reader: Reader, *, once: bool, flags: int = 0) -> Outcome:
-        """Receive (with `flags`) and run requests; `once`: what comes in one piece."""
+    def read(self, reader: Reader, flags: int = 0) -> Outcome:
+        """Receive (with `flags`) and run requests; see `Reader.once`."""
 
     def hold(self) -> None:
         """One more thread uses the connection, which stays open until all have released it."""
@@ -61,10 +65,14 @@ class Reader:
     """The right to read, and to run what was read: one thread's at a time."""
 
     shared = False
+    once = False
+    """Of a connection it reads what comes in one piece, and no large messages."""
 
     def __init__(self, owner: Owner, fd: int) -> None:
         self.owner = owner
         self.fd = fd
+        self.resting = True
+        """The watch does not look here. It sets this, and then looks at `rounds` once more."""
         self.rounds = 0
         """Grows when requests begin to run, and when reading goes on: odd while they run."""
         # The right to read, while its holder runs requests, under the round that it began: whoever
@@ -75,10 +83,8 @@ class Reader:
         """Let the watch give the reading to another thread, until `reclaim`."""
         token = self.rounds = self.rounds + 1
         self.claim[token] = True
-        watch = self.owner.watch
-        watch.active[self.fd] = self
-        if watch.asleep:
-            watch.wake()
+        if self.resting:
+            self.owner.watch.enter(self)
         return token
 
     def reclaim(self, token: int) -> bool:
@@ -119,12 +125,15 @@ class Reader:
 
 
 class OwnReader(Reader):
-    """Reads one connection. With a `group`, gives it back there when it rests."""
+    """Reads one connection. If it reads `once`, gives it back to the group when it rests."""
 
-    def __init__(self, owner: Owner, peer: Readable, group: SharedReader | None = None) -> None:
+    def __init__(
+        self, owner: Owner, peer: Readable, group: SharedReader, *, once: bool = False
+    ) -> None:
         super().__init__(owner, peer.fd)
         self._peer = peer
         self._group = group
+        self.once = once
         self._threads = 1
         self._lock = threading.Lock()
 
@@ -165,21 +174,18 @@ class OwnReader(Reader):
         peer = self._peer
         try:
             while True:
-                if self._group is not None and self._threads == 1:
-                    outcome = peer.read(self, once=True, flags=socket.MSG_DONTWAIT)
-                    if outcome is Outcome.READY and self._threads == 1:
-                        break
-                else:
-                    outcome = peer.read(self, once=self._group is not None)
+                last = self.once and self._threads == 1
+                outcome = peer.read(self, socket.MSG_DONTWAIT if last else 0)
                 if outcome is Outcome.LARGE:
-                    self._group = None
-                elif outcome is not Outcome.READY:
+                    self.once = False
+                elif outcome is not Outcome.READY or (last and self._threads == 1):
                     break
         finally:
             self._end()
-        if outcome is Outcome.READY and self._group is not None:
+        if outcome is Outcome.READY:
             self._group.add(peer)
         elif outcome is Outcome.ENDED:
+            self._group.forget(self)
             peer.finish()
         else:
             peer.release()
@@ -196,6 +202,7 @@ class SharedReader(Reader):
     """Reads many connections, whichever has sent something."""
 
     shared = True
+    once = True
 
     def __init__(self, owner: Owner) -> None:
         self._epoll = select.epoll()
@@ -204,10 +211,23 @@ class SharedReader(Reader):
         self._peers: dict[int, Readable] = {}
         self._moved: dict[int, OwnReader] = {}
         """Connections that kept us waiting, with their new readers, until the thread knows."""
+        self._apart: OwnReader | None = None
+        """Of the connection that was the only busy one."""
         self._serving: Readable
         self._running = False
         self._closing = False
         owner.watch.add(self.fd)
+
+    def begin(self, peer: Readable) -> None:
+        """Read `peer`, a new connection: apart, if it is the only one."""
+        with self._lock:
+            only = self._apart is None and not self._peers
+            if only:
+                own = self._apart = OwnReader(self.owner, peer, self)
+        if only:
+            own.start()
+        else:
+            self.add(peer)
 
     def add(self, peer: Readable) -> None:
         """Read `peer`, too."""
@@ -220,6 +240,12 @@ class SharedReader(Reader):
         if start:
             self._start()
         return None
+
+    def forget(self, reader: OwnReader) -> None:
+        """The connection of `reader` has ended."""
+        with self._lock:
+            if self._apart is reader:
+                self._apart = None
 
     def close(self) -> None:
         """Read until the last connection has ended, and no longer."""
@@ -238,7 +264,7 @@ class SharedReader(Reader):
             if not self._stolen():
                 return True
             peer = self._serving
-            own = self._moved[peer.fd] = OwnReader(self.owner, peer, self)
+            own = self._moved[peer.fd] = OwnReader(self.owner, peer, self, once=True)
             own.run()
             others = self._drop(peer)
         if others:
@@ -264,18 +290,31 @@ class SharedReader(Reader):
             return self._running
 
     def _read(self) -> None:
+        latest, row = -1, 0
         going_on = True
         while going_on:
             for fd, _ in self._epoll.poll():
                 peer = self._peers.get(fd)
-                if peer is not None:
-                    self._serving = peer
-                    outcome = peer.read(self, once=True, flags=socket.MSG_DONTWAIT)
-                    if outcome is Outcome.READY and len(self._peers) > 1:
-                        continue
-                    going_on = self._leave(peer, outcome)
-                    if not going_on:
-                        break
+                if peer is None:
+                    continue
+                self._serving = peer
+                outcome = peer.read(self, socket.MSG_DONTWAIT)
+                if self._apart is not None:
+                    self._call_back()
+                row = row + 1 if fd == latest else 0
+                latest = fd
+                if outcome is Outcome.READY and row < _APART:
+                    continue
+                going_on = self._leave(peer, outcome)
+                if not going_on:
+                    break
+
+    def _call_back(self) -> None:
+        """The connection that is read apart is to wait its turn from now on."""
+        with self._lock:
+            apart, self._apart = self._apart, None
+        if apart is not None:
+            apart.once = True
 
     def _leave(self, peer: Readable, outcome: Outcome) -> bool:
         """Read `peer` no longer; False if this thread reads the others no longer, either."""
@@ -284,19 +323,18 @@ class SharedReader(Reader):
                 own = self._moved.pop(peer.fd)
             own.carry_on()
             return False
-        if outcome is Outcome.READY and not self.owner.distinguish(peer):
-            return True
         others = self._drop(peer)
         if outcome is Outcome.ENDED:
             peer.finish()
-        elif others:
-            self._move(peer)
-        else:
-            OwnReader(self.owner, peer).read()
-        return others
-
-    def _move(self, peer: Readable) -> None:
+            return others
+        own = OwnReader(self.owner, peer, self)
+        if outcome is Outcome.READY:
+            self._apart = own
+        if not others:
+            own.read()
+            return False
         try:
-            OwnReader(self.owner, peer).start()
+            own.start()
         except RuntimeError as exc:
             self._desert(peer, exc)
+        return True

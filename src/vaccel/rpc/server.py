@@ -8,13 +8,12 @@ import itertools
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from vaccel import log
 from vaccel.rpc import address
 from vaccel.rpc.handler import Handler, Limits
 from vaccel.rpc.peer import Peer
-from vaccel.rpc.readers import OwnReader, SharedReader
+from vaccel.rpc.readers import SharedReader
 from vaccel.rpc.watch import Watch
 
 
@@ -34,7 +33,6 @@ class Server:
         self.stopping = False
         self._shared = SharedReader(self)
         self._peers: dict[Peer, None] = {}
-        self._sole: Peer | None = None
         self._quiet = threading.Condition()
         self._acceptor = threading.Thread(target=self._accept, name="vaccel-accept", daemon=True)
         self._acceptor.start()
@@ -63,28 +61,14 @@ class Server:
                 address.tune(sock, self.limits.silence)
                 peer = Peer(self, sock, self._connected(f"connection {number}"))
                 self._peers[peer] = None
-                self._start(peer)
+                peer.start(self._shared.begin)
             except Exception as exc:  # out of threads or descriptors: this client only
                 log.error("cannot serve a connection: %s", exc)
                 sock.close()
 
-    def _start(self, peer: Peer) -> None:
-        if self.distinguish(peer):
-            peer.start(lambda peer: OwnReader(self, peer).start())
-        else:
-            peer.start(self._shared.add)
-
-    def distinguish(self, peer: Any) -> bool:
-        """Whether `peer` is to be the one connection that has a reader of its own."""
-        with self._quiet:
-            self._sole = self._sole or peer
-            return self._sole is peer
-
     def ended(self, peer: Peer) -> None:
         with self._quiet:
             self._peers.pop(peer, None)
-            if self._sole is peer:
-                self._sole = None
             self._quiet.notify_all()
 
     def stop(self, grace: float = 5.0) -> bool:

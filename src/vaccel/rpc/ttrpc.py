@@ -181,7 +181,8 @@ class Connection:
         self._unary = int(Kind.REQUEST if role == Role.SERVER else Kind.RESPONSE)
         self._limit = limit
         self.reader = Reader(role, limit)
-        self._last = 0
+        self.last = bytes(4)
+        """The stream id of the latest request, as in its header: these compare alike."""
         self._streams: dict[int, _Stream] = {}
         self._streamed = 0
 
@@ -191,17 +192,11 @@ class Connection:
         reader = self.reader
         return not reader.rest and not reader.skip and reader.large is None
 
-    def opened(self, frame: bytes) -> bool:
-        """Whether `frame`, which looks like one that begins a stream, is one, and no part of
-        another; it was taken out of band then. Raises ProtocolError."""
-        reader = self.reader
-        if reader.rest or reader.skip or reader.large is not None:
-            return False
-        (stream,) = _STREAM(frame, 4)
-        if stream <= self._last or not stream & 1:
-            self._opened(stream)
-        self._last = stream
-        return True
+    def opened(self, number: bytes) -> None:
+        """A request came, with this stream id, that was taken out of band. Raises ProtocolError."""
+        if number <= self.last or not number[3] & 1:
+            self._opened(int.from_bytes(number, "big"))
+        self.last = number
 
     def receive(self, data: bytes) -> list[Event]:
         """Feed received bytes; the events they complete. Raises ProtocolError."""
@@ -216,9 +211,7 @@ class Connection:
                 and (length <= self._limit)
             ):
                 if kind == 1:
-                    if stream <= self._last or not stream & 1:
-                        self._opened(stream)
-                    self._last = stream
+                    self.opened(data[4:8])
                 return [Event(stream, data[HEADER_SIZE:])]
         return self._events(reader.receive(data))
 
@@ -240,10 +233,11 @@ class Connection:
         return events
 
     def _opened(self, stream: int) -> None:
-        around = self._last - stream > LAST_STREAM // 2
-        if stream % 2 == 0 or (stream <= self._last and not around) or stream in self._streams:
-            raise ProtocolError(f"stream id {stream}: expected an odd number above {self._last}")
-        self._last = stream
+        last = int.from_bytes(self.last, "big")
+        around = last - stream > LAST_STREAM // 2
+        if stream % 2 == 0 or (stream <= last and not around) or stream in self._streams:
+            raise ProtocolError(f"stream id {stream}: expected an odd number above {last}")
+        self.last = stream.to_bytes(4, "big")
 
     def _request(self, frame: Frame) -> Event | None:
         self._opened(frame.stream)
@@ -258,7 +252,7 @@ class Connection:
     def _data(self, frame: Frame) -> Event | None:
         stream = self._streams.get(frame.stream)
         if stream is None:
-            if 0 < frame.stream <= self._last and frame.stream % 2:
+            if 0 < frame.stream <= int.from_bytes(self.last, "big") and frame.stream % 2:
                 return None  # late data of a stream that was already answered
             raise ProtocolError(f"data on stream {frame.stream}, which was never opened")
         cost = len(frame.data) + frame.excess + _PART_COST

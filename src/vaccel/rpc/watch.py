@@ -31,6 +31,9 @@ class Connection(Protocol):
 class Reader(Protocol):
     """Who reads connections, and runs their requests, as the watch sees it."""
 
+    fd: int
+    resting: bool
+    """The watch does not look at it: who begins to run requests then calls `Watch.enter`."""
     rounds: int
     """Grows when the thread begins to run requests, and when it goes back to reading: odd while it
     runs them."""
@@ -53,15 +56,14 @@ class Watch:
         self._watched: dict[int, Connection | None] = {}
         """What becomes readable for a reader, and whose connection it is, if it is one."""
         self.active: dict[int, Reader] = {}
-        """Readers that have run a request of late, by descriptor. Who runs one enters itself, and
-        wakes the watch if it is `asleep`."""
+        """Readers that have run a request of late, by descriptor."""
         self._seen: dict[int, int] = {}
         """Descriptor → its reader's rounds at the last look."""
         self._slow: dict[int, tuple[Reader, int]] = {}
         """Descriptor → its reader, and the rounds when its slow request was noticed."""
         self._waiting: dict[int, Reader] = {}
         """Readers with something to do that no thread was free for."""
-        self.asleep = False
+        self._asleep = False
         self._deadlines: dict[Any, tuple[float, Callable[[], None]]] = {}
         self._next_deadline = float("inf")
         self._lock = threading.Lock()
@@ -106,8 +108,15 @@ class Watch:
         self._epoll.close()
         os.close(self._wakeup)
 
+    def enter(self, reader: Reader) -> None:
+        """`reader` has begun to run requests."""
+        reader.resting = False
+        self.active[reader.fd] = reader
+        if self._asleep:
+            self.wake()
+
     def wake(self) -> None:
-        self.asleep = False
+        self._asleep = False
         if self._stopped:
             return
         os.eventfd_write(self._wakeup, 1)
@@ -132,10 +141,10 @@ class Watch:
             self._expire()
 
     def _timeout(self) -> float | None:
-        self.asleep = not self.active and not self._waiting
+        self._asleep = not self.active and not self._waiting
         if self.active:  # entered between the two looks
-            self.asleep = False
-        tick = float("inf") if self.asleep else TICK
+            self._asleep = False
+        tick = float("inf") if self._asleep else TICK
         timeout = min(tick, self._next_deadline - time.monotonic())
         # A day is as good as what epoll can count to.
         return None if timeout == float("inf") else min(max(timeout, 0.0), 86_400.0)
@@ -171,10 +180,11 @@ class Watch:
                 self._seen[fd] = rounds
                 continue
             # No change for a whole tick: the reader rests, or is busy with a slow request.
+            reader.resting = True
             self.active.pop(fd, None)
             del self._seen[fd]
             if reader.rounds != rounds and fd in self._watched:
-                self.active[fd] = reader  # it began another one just now
+                self.enter(reader)  # it began another one just now
             elif rounds % 2 and reader.pending:
                 self._waiting[fd] = reader
             elif rounds % 2:
