@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vaccel import genop
+from vaccel.error import of_kernel
 from vaccel.ops.kinds import WireArg
 from vaccel.ops.layout import Desk, Layout
 from vaccel.ops.spec import Operation
@@ -71,13 +72,21 @@ class Call:
                 desk = idle.pop()
             except IndexError:
                 desk = inputs.desk(match.size, offsets)
-            values = desk.load(frame)
-            result = (known(session_id) or find(session_id)).run(op, values)
-            if (
-                type(result) is ndarray
-                and result.dtype is dtype
-                and result.shape == shape
-            ):
+            memory, copies, values = desk
+            memory[:] = frame
+            for own, source in copies:
+                own[...] = source
+            # As `Session.run`; the call would cost as much again.
+            session = known(session_id) or find(session_id)
+            kernel = session.kernels.get(code)
+            if kernel is None:
+                result = session.run(op, values)
+            else:
+                try:
+                    result = kernel(*values)
+                except Exception as exc:
+                    raise of_kernel(op.name, exc) from exc
+            if type(result) is ndarray and result.dtype is dtype and result.shape == shape:
                 answer = join((length, number, before, result.tobytes(), after))
             else:
                 template, contents = self._answer(values, result)

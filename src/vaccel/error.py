@@ -141,3 +141,12 @@ def from_errno(code: int, message: str = "") -> FFIError:
     """The error of the class that carries `code`; plain FFIError for an errno without a class."""
     cls = _BY_ERRNO.get(code)
     return cls(message) if cls else FFIError(code, message)
+
+
+def of_kernel(operation: str, exc: Exception) -> FFIError:
+    """What an exception that the kernel of `operation` raised means to the caller."""
+    if isinstance(exc, FFIError):
+        return exc
+    if isinstance(exc, MemoryError):
+        return ResourceExhausted(f"{operation}: out of memory ({exc})")
+    return InternalError(f"{operation}: the kernel raised {exc!r}")

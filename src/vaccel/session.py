@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vaccel import genop, log, runtime
 from vaccel.error import (
     FFIError,
-    InternalError,
     InvalidArgument,
     NotFound,
     NotSupported,
     PermissionDenied,
-    ResourceExhausted,
     SessionClosed,
+    of_kernel,
 )
 from vaccel.handle import Handle
 from vaccel.model import Model
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from vaccel.blob import ResourceType
     from vaccel.resource import Resource
     from vaccel.runtime import Runtime
+
+
+Direct = Callable[[Sequence[Any]], Any]
+"""From a call's arguments as they are to its result; NotImplemented if it does not take them."""
 
 
 class Session(Handle, Operations):
@@ -52,7 +56,10 @@ class Session(Handle, Operations):
         self.endpoint = endpoint
         self._plugins = self._choose(endpoint)
         self._lock = threading.RLock()
-        self._kernels: dict[int, Kernel] = {}
+        self.kernels: dict[int, Callable[..., Any]] = {}
+        """By operation code, those found so far, bound to the session."""
+        self.direct: dict[int, Direct] = {}
+        """By operation code, what may be tried before all else. Set by plugins, if they can."""
         self._resources: list[Resource] = []
         self._attached: list[Plugin] = []
         self._closed = ""
@@ -125,7 +132,7 @@ class Session(Handle, Operations):
             self._check_open()
             self.flags = _bits(flags)
             self._plugins = self._choose(self.endpoint)
-            self._kernels = {}
+            self.kernels, self.direct = {}, {}
             for plugin in self._attached:
                 plugin.update_session(self.core)
 
@@ -152,7 +159,7 @@ class Session(Handle, Operations):
 
     def _end(self, why: str) -> None:
         self._closed = f"session {self.id} {why}; open a new Session"
-        self._kernels = _ClosedKernels(self._closed)
+        self.kernels, self.direct = _ClosedKernels(self._closed), {}
 
     def _check_open(self) -> None:
         if self._closed:
@@ -183,15 +190,13 @@ class Session(Handle, Operations):
 
     def run(self, op: Operation, checked: Sequence[Any]) -> Any:
         """Call the kernel for `op` with checked values."""
-        kernel = self._kernels.get(op.code) or self._find(op)
+        kernel = self.kernels.get(op.code) or self._find(op)
         try:
-            return kernel(self._core or self, *checked)
+            return kernel(*checked)
+        except FFIError:
+            raise
         except Exception as exc:
-            if isinstance(exc, FFIError):
-                raise
-            if isinstance(exc, MemoryError):
-                raise ResourceExhausted(f"{op.name}: out of memory ({exc})") from exc
-            raise InternalError(f"{op.name}: the kernel raised {exc!r}") from exc
+            raise of_kernel(op.name, exc) from exc
 
     def genop(self, arg_read: list[Arg], arg_write: list[Arg]) -> None:
         """Call the operation whose code is arg_read[0]; fills `arg_write` in place."""
@@ -223,26 +228,26 @@ class Session(Handle, Operations):
                 f"start the agent with --allow {needed} to allow that"
             )
 
-    def _find(self, op: Operation) -> Kernel:
+    def _find(self, op: Operation) -> Callable[..., Any]:
         with self._lock:
             self._check_open()
             log.debug("session:%d Looking for plugin implementing %s", self.id, op.phrase)
             plugin, kernel = self.require(op)
             log.debug("Found implementation in %s plugin", plugin.name)
             self._attach_plugin(plugin)
-            kernel = plugin.bind(op, self.core) or kernel
+            bound = functools.partial(plugin.bind(op, self.core) or kernel, self.core)
             if self._runtime.instrumented:
-                return self._timed(op, kernel)
-            self._kernels[op.code] = kernel
-            return kernel
+                return self._timed(op, bound)
+            self.kernels[op.code] = bound
+            return bound
 
-    def _timed(self, op: Operation, kernel: Kernel) -> Kernel:
+    def _timed(self, op: Operation, kernel: Callable[..., Any]) -> Callable[..., Any]:
         profiler = self._runtime.profiler
 
-        def timed(session: Session, *values: Any) -> Any:
+        def timed(*values: Any) -> Any:
             start = time.monotonic_ns()
             try:
-                return kernel(session, *values)
+                return kernel(*values)
             finally:
                 if profiler.enabled:
                     profiler.add(f"[{op.name}] plugin", start, time.monotonic_ns() - start)

@@ -7,16 +7,19 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.agent import peers
 from tests.agent.peers import TIMEOUT, fake_peer
 from vaccel.error import ConnectionLost, FFIError, InvalidArgument
 from vaccel.rpc import codec, frames, messages, quick
-from vaccel.rpc.quick import QuickClient
-from vaccel.rpc.ttrpc import LAST_STREAM, Kind
+from vaccel.rpc.plan import Plan
+from vaccel.rpc.quick import Answer, QuickClient
+from vaccel.rpc.ttrpc import LAST_STREAM
 from vaccel.testing.expect import wait_for
 
 SIZE = 8
@@ -40,17 +43,18 @@ class Caller:
         self._threads: dict[int, threading.Thread] = {}
         message = messages.GenopRequest(session_id=1)
         message.read_args.add(buf=codec.mark(0), size=SIZE, arg_type=peers.INT64)
-        self.template = frames.request(peers.SYNC, "Genop", message, [SIZE])
-        shape, _ = client.call("Genop", self.template, [bytes(SIZE)])
-        self._match = codec.Match(shape, Kind.RESPONSE)
+        template = frames.request(peers.SYNC, "Genop", message, [SIZE])
+        shape, _ = client.call("Genop", template, [bytes(SIZE)])
+        self._plan = Plan(template, [], {})
+        example = [np.zeros(1, np.int64)]
+        self._plan.expect(shape, example, example)
+        self._call = client.caller("Genop", self._plan, self._finish)
 
     def call(self, number: int) -> int:
-        content = number.to_bytes(SIZE, "big")
-        answer = self.client.quick("Genop", self.template, [content], self._match)
-        if isinstance(answer, bytearray):
-            (start,) = self._match.offsets
-            return int.from_bytes(answer[start : start + SIZE], "big")
-        return int.from_bytes(answer[1][0], "big")
+        return int(self._call([np.array([number], np.int64)])[0])
+
+    def _finish(self, values: Sequence[Any], answer: Answer) -> Any:
+        return self._plan.results(answer if isinstance(answer, bytearray) else answer[1])
 
     def start(self, number: int) -> None:
         self._threads[number] = threading.Thread(target=self._keep, args=(number,))
@@ -83,7 +87,7 @@ class Caller:
 def answer(request: Request) -> bytes:
     """The frame with the double of the request's number."""
     stream, content = request
-    double = (2 * int.from_bytes(content, "big")).to_bytes(SIZE, "big")
+    double = (2 * int.from_bytes(content, "little")).to_bytes(SIZE, "little")
     message = messages.GenopResponse()
     message.write_args.add(buf=double, size=SIZE, arg_type=peers.INT64)
     return peers.frame(stream, peers.RESPONSE, 0, peers.ok(message))
@@ -225,7 +229,7 @@ def test_a_line_is_as_long_as_the_sockets_can_hold() -> None:
         in_order(sock, found)
 
     with first_call_held(2, answers) as (caller, go):
-        caller._match.size += codec.SMALL_FRAME // 2  # as if its answers were that long
+        caller._plan.match.size += codec.SMALL_FRAME // 2  # as if its answers were that long
         caller.queue(1, 2, 3)
         go.set()
         caller.end(1, 2)
@@ -275,7 +279,9 @@ def test_a_stream_id_is_not_used_again_while_its_call_runs(
     reached = threading.Event()
     with fake_peer(peer) as endpoint, contextlib.closing(QuickClient(endpoint)) as client:
         caller = Caller(client)
-        one = threading.Thread(target=client.call, args=("Genop", caller.template, [bytes(SIZE)]))
+        one = threading.Thread(
+            target=client.call, args=("Genop", caller._plan.template, [bytes(SIZE)])
+        )
         one.start()
         reached.wait(TIMEOUT)
         caller.start(1)

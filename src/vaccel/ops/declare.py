@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from vaccel.error import InvalidArgument
+from vaccel.error import InvalidArgument, of_kernel
 from vaccel.ops.spec import Operation
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,6 +23,14 @@ def operation(code: int, title: str, **options: Any) -> Callable[[F], F]:
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             if kwargs or len(args) != arity:
                 args = op.bind(args, kwargs)
+            direct = self.direct.get(code)
+            if direct is not None:
+                try:
+                    result = direct(args)
+                except Exception as exc:
+                    raise of_kernel(op.name, exc) from None
+                if result is not NotImplemented:
+                    return result
             return self.invoke(op, args)
 
         method.operation = op  # type: ignore[attr-defined]

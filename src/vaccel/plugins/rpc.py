@@ -23,7 +23,7 @@ from vaccel.rpc.codec import Shape
 from vaccel.rpc.content import UPLOADS
 from vaccel.rpc.link import Link, Remote, nanoseconds
 from vaccel.rpc.plan import Plan
-from vaccel.rpc.quick import QuickClient
+from vaccel.rpc.quick import Answer, QuickClient
 
 if TYPE_CHECKING:
     from vaccel.session import Session
@@ -196,8 +196,18 @@ class RpcPlugin(Plugin):
     def _plain(self, op: Operation, session: Session) -> Kernel:
         """A kernel that remembers, by the size of its arrays, how such calls travel."""
         link, number = self._remote(session)
-        client, quick, timeout = link.client, link.client.quick, self._timeout
+        client, timeout = link.client, self._timeout
+        direct, dropped = session.direct, session.runtime.dropped
+        instrumented = session.runtime.instrumented
         plans: dict[int, Plan] = {}
+
+        def finish(plan: Plan, values: Sequence[Any], answer: Answer) -> Any:
+            if isinstance(answer, bytearray):
+                return plan.results(answer)
+            shape, views = answer
+            if shape is not plan.match.shape:
+                return self._result(op, values, shape, views, plan)
+            return plan.results(views)
 
         def kernel(session: Session, *values: Any) -> Any:
             # All arrays of such an operation are of one size.
@@ -205,18 +215,18 @@ class RpcPlugin(Plugin):
             plan = plans.get(size)
             if plan is None:
                 return self._first(op, link, number, values, plans)
-            contents = (*values, *plan.zeros) if plan.zeros else values
-            answer: Any
             if plan.small and timeout is None:
-                answer = quick("Genop", plan.template, contents, plan.match)
-                if type(answer) is bytearray:
-                    return plan.read(answer)
-            else:
-                answer = client.call("Genop", plan.template, contents, timeout, what=op.name)
-            shape, views = answer
-            if shape is not plan.match.shape:
-                return self._result(op, values, shape, views, plan)
-            return plan.results(views)
+                if plan.call is None:
+                    done = functools.partial(finish, plan)
+                    plan.call = client.caller("Genop", plan, done, dropped)
+                if not instrumented:
+                    direct[op.code] = plan.call
+                result = plan.call(values)
+                if result is not NotImplemented:
+                    return result
+            contents = (*values, *plan.zeros) if plan.zeros else values
+            answer = client.call("Genop", plan.template, contents, timeout, what=op.name)
+            return finish(plan, values, answer)
 
         return kernel
 
@@ -233,7 +243,7 @@ class RpcPlugin(Plugin):
         shape, views = self._send(op, link, plan, buffers)
         result = self._result(op, values, shape, views, plan)
         if len(views) == len(op.outputs) and len(buffers) >= len(values):
-            plan.expect(shape, op.values(result))
+            plan.expect(shape, values, op.values(result))
             if len(plans) >= _PLANS_KEPT:
                 plans.clear()
             plans[values[0].nbytes if values else 0] = plan

@@ -21,7 +21,10 @@ from vaccel.rpc.frames import Template
 from vaccel.rpc.messages import METHODS, RpcResponse
 from vaccel.rpc.status import to_error
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT, LAST_STREAM, Connection, Event, Flag, Kind, Role
-from vaccel.rpc.waiting import Limit, Waiter
+from vaccel.rpc.waiting import Limit, Turn, Waiter
+
+_BRIEFLY = 20e-6
+"""Seconds."""
 
 
 class Client:
@@ -43,7 +46,10 @@ class Client:
         self._around = False
         """All stream ids have been used, and are used anew."""
         self._send_lock = threading.Lock()
-        self._read_lock = threading.Lock()
+        self._sending = False
+        """A small frame is being sent without the lock (see `QuickClient.caller`): whoever has the
+        lock waits for that. Who sets this looks at the lock afterwards."""
+        self._turn = Turn()
         self._send_limit = Limit(self._sock, socket.SO_SNDTIMEO)
         self._receive_limit = Limit(self._sock, socket.SO_RCVTIMEO)
         self._answered = False
@@ -58,9 +64,15 @@ class Client:
         """End the connection. Calls that wait raise ConnectionLost."""
         self._lose(ConnectionLost(f"the connection to {self.endpoint} was closed"))
         # The socket is freed only once nobody reads from it.
-        with self._read_lock, self._send_lock:
+        waiter = Waiter()
+        waiter.stream = -id(waiter)  # not one of ours
+        self._pending[waiter.stream] = waiter
+        self._turn.wait(waiter, None)
+        del self._pending[waiter.stream]
+        with self._send_lock:
             self._sock.close()
-        # A call that found the read lock taken by us now waits for its holder to wake it.
+        self._turn.give()
+        # A call that found the turn taken by us now waits for its holder to wake it.
         for waiter in list(self._pending.values()):
             waiter.wake()
 
@@ -144,6 +156,10 @@ class Client:
         if not self._send_lock.acquire(timeout=left):
             raise DeadlineExceeded
         try:
+            while self._sending:  # few bytes, which an idle connection takes at once
+                if deadline is not None and time.monotonic() > deadline:
+                    raise DeadlineExceeded
+                time.sleep(_BRIEFLY)
             self._check()
             waiter.stream = self._next_stream()
             self._pending[waiter.stream] = waiter
@@ -202,21 +218,13 @@ class Client:
 
     def _wait(self, waiter: Waiter, deadline: float | None) -> Event:
         while waiter.event is None:
-            if self._read_lock.acquire(blocking=False):
+            if self._turn.wait(waiter, deadline):
                 try:
                     self._read_until(waiter, deadline)
                 finally:
-                    self._read_lock.release()
+                    self._turn.give()
                     if len(self._pending) > 1:
                         self._wake_next()
-            elif waiter.wakeup is None:
-                # Once more for the read lock: its holder may have looked for us before this.
-                waiter.wakeup = threading.Lock()
-                waiter.wakeup.acquire()
-            else:
-                left = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
-                if not waiter.wakeup.acquire(timeout=left) and waiter.event is None:
-                    raise DeadlineExceeded
         return waiter.event
 
     def _wake_next(self) -> None:

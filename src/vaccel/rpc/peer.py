@@ -175,22 +175,20 @@ class Peer:
         that. LOST if another thread reads now; READY after one frame if `reader` reads once."""
         # The way of small calls. Its steps stand in one place: each that is taken elsewhere costs
         # memory that is not in a cache, once the thread has slept.
-        recv, connection, claim = self._sock.recv, self._connection, reader.claim
-        known, outbox = self._known.by_size.get, self._outbox
-        between = connection.between
+        sock, connection, claim = self._sock, self._connection, reader.claim
+        known, between = self._known.by_size.get, connection.between
         while True:
-            data = recv(transport.RECEIVE_SIZE, flags)
-            for constant_parts, constants, serve, _ in known(len(data), ()):
-                if constant_parts(data) == constants:
+            data = sock.recv(transport.RECEIVE_SIZE, flags)
+            for constant_parts, constants, serve, _ in known(len(data), ()):  # noqa: B007
+                if constant_parts(data) == constants:  # as `Match.fits`
+                    number = data[4:8]
                     break
             else:
                 return data
-            number = data[4:8]
-            if number <= connection.last or not between:
+            if not between or number <= connection.last or not number[3] & 1:
                 return data
-            connection.opened(number)
-            # As `reader.run`.
-            token = reader.rounds = reader.rounds + 1
+            connection.last = number
+            token = reader.rounds = reader.rounds + 1  # as `reader.run`
             claim[token] = True
             if reader.resting:
                 self._watch.enter(reader)
@@ -199,15 +197,17 @@ class Peer:
             except Exception as exc:
                 answer = _refusal(number, exc)
             if reader.shared:  # the others must not wait for a client that takes no answers
-                outbox.send_bytes(answer)
+                self._outbox.send_bytes(answer)
                 return Outcome.READY if reader.reclaim(token) else Outcome.LOST
             # As `reader.reclaim`. Before the answer goes out: what the client sends next is ours.
-            mine = claim.pop(token, False)
-            if mine:
-                reader.rounds = token + 1
-            outbox.send_bytes(answer)
-            if not mine:
+            if not claim.pop(token, False):
+                self._outbox.send_bytes(answer)
                 return Outcome.LOST
+            reader.rounds = token + 1
+            if self._users == 1:  # nobody else can be sending
+                sock.sendall(answer)
+            else:
+                self._outbox.send_bytes(answer)
             if reader.once:
                 return Outcome.READY
 

@@ -1,4 +1,4 @@
-"""What a client keeps of a call, for further calls with arrays of the same sizes."""
+"""What a client keeps of a call, for further calls with arrays of the same dtypes and shapes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,23 @@ class Plan:
     """Memory for write arguments, which only 0.8 peers need to see; unused for pre-filled ones."""
     dims: dict[str, Any]
     match: Match = field(init=False)
-    layout: Layout = field(init=False)
-    read: Callable[[bytearray], Any] = field(init=False)
+    inputs: Layout = field(init=False)
+    outputs: Layout = field(init=False)
     small: bool = False
-    """`match` and `read` serve to read the answer's frame as a whole."""
+    """Request and answer can be taken for whole frames."""
+    call: Callable[[Sequence[Any]], Any] | None = None
+    """See `QuickClient.caller`."""
 
-    def expect(self, shape: Shape, results: Sequence[Any]) -> None:
-        """Further answers will be of `shape` and give arrays like `results`."""
+    def expect(self, shape: Shape, values: Sequence[Any], results: Sequence[Any]) -> None:
+        """Further calls with arrays like `values` will be answered by `shape`, and give arrays
+        like `results`."""
         self.match = Match(shape, Kind.RESPONSE)
-        self.layout = Layout(results)
-        self.read = self.layout.reader(self.match.offsets)
+        self.inputs, self.outputs = Layout(values), Layout(results)
         self.small = max(self.match.size, self.template.length) <= SMALL_FRAME
 
-    def results(self, views: Sequence[memoryview]) -> Any:
-        """As `read`, from the contents of a parsed answer."""
-        arrays = self.layout.over(views)
+    def results(self, answer: bytearray | Sequence[memoryview]) -> Any:
+        """From the whole frame of an answer, or from the contents of a parsed one."""
+        if isinstance(answer, bytearray):
+            return self.outputs.read(answer, self.match.offsets)
+        arrays = self.outputs.over(answer)
         return arrays[0] if len(arrays) == 1 else tuple(arrays) or None

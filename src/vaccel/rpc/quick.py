@@ -9,65 +9,29 @@ computes in the meantime.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Sized
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from vaccel.config import Timeouts
 from vaccel.error import ConnectionLost, FFIError
 from vaccel.rpc.client import Client
-from vaccel.rpc.codec import SMALL_FRAME, Match, Shape
-from vaccel.rpc.frames import Template
+from vaccel.rpc.codec import SMALL_FRAME, Shape
+from vaccel.rpc.plan import Plan
 from vaccel.rpc.ttrpc import DEFAULT_LIMIT, LAST_STREAM, Event, Kind
-from vaccel.rpc.waiting import Waiter
+from vaccel.rpc.waiting import Queued, Waiter
 
 _UNARY = bytes((Kind.REQUEST, 0))
 
+Answer = bytearray | tuple[Shape, list[memoryview]]
+"""The whole frame of an answer of the planned shape, or what `Client.call` gives."""
+
 _PATIENCE = 0.002
 """Seconds. A call in the line that sees nothing being sent for so long goes by itself."""
-
-
-class Queued:
-    """A call in the line, which the thread with the connection sends."""
-
-    __slots__ = (
-        "batch",
-        "contents",
-        "frame",
-        "match",
-        "next",
-        "number",
-        "ready",
-        "template",
-        "waiter",
-        "woken",
-    )
-
-    def __init__(self, template: Template, contents: Sequence[Any], match: Match) -> None:
-        self.template = template
-        self.contents = contents
-        self.match = match
-        self.number = b""
-        """Of its stream, as in the header; once it is sent."""
-        self.frame: bytearray | None = None
-        """The answer."""
-        self.waiter: Waiter | None = None
-        """Gets the answer, which is late or not as expected."""
-        self.batch: Sequence[Queued] = ()
-        """It has the read lock, and is to read the answers of these, of which it is the first."""
-        self.next: Queued | None = None
-        """Who is to be woken then."""
-        self.woken = False
-        """With `frame`, `waiter` or `batch`, or with none of them if nothing was sent."""
-        self.ready = threading.Lock()
-        self.ready.acquire()
-
-    def wake(self) -> None:
-        self.woken = True
-        self.ready.release()
 
 
 class QuickClient(Client):
@@ -79,61 +43,108 @@ class QuickClient(Client):
         super().__init__(endpoint, timeouts, limit)
         self._line: deque[Queued] = deque()
 
-    def quick(
-        self, method: str, template: Template, contents: Sequence[Any], match: Match
-    ) -> bytearray | tuple[Shape, list[memoryview]]:
-        """A small call whose answer is expected to fit `match`: the answer's whole frame.
+    def caller(
+        self,
+        method: str,
+        plan: Plan,
+        finish: Callable[[Sequence[Any], Answer], Any],
+        dropped: Sized = (),
+    ) -> Callable[[Sequence[Any]], Any]:
+        """A function from arrays to the result, for small calls of `plan`.
 
-        Where it does not, or the connection is busy with a slow call, the same as from `call`.
+        NotImplemented if the arrays are not as planned, or while anything is in `dropped`. An
+        answer that comes in another way than planned is given to `finish`, with the arrays.
         """
-        if not self._read_lock.acquire(False):
-            return self._queue_up(method, Queued(template, contents, match))
-        event = None
-        try:
-            number = self._send_alone(template, contents)
-            if number is not None:
-                # Memory of its own, which the result can keep.
-                frame = bytearray(match.size)
-                count = self._sock.recv_into(frame)
-                # As in `match.fits`; the call would cost as much again.
-                if (
-                    count == match.size
-                    and frame[4:8] == number
-                    and match.constant_parts(frame) == match.constants
-                ):
-                    return frame
-                data = bytes(frame[:count])
-                event = self._answer_to(int.from_bytes(number, "big"), data)
-        except BaseException as exc:
-            self._broken(exc)
-        finally:
-            # As `_let_go`, which costs more where nobody waits.
-            if self._line:
-                self._let_go()
-            else:
-                self._read_lock.release()
-                if self._line or self._pending:
-                    self._see_to_others()
-        return self._decode(method, event) if event else self.call(method, template, contents)
+        # The way of small calls. Its steps stand in one place: each that is taken elsewhere costs
+        # memory that is not in a cache, once the thread has slept.
+        pieces = plan.template.pieces(_UNARY)
+        specs, size = plan.inputs.specs, plan.match.size
+        pieces[3 + 2 * len(specs) :: 2] = map(bytes, plan.zeros)
+        constant_parts, constants = plan.match.constant_parts, plan.match.constants
+        desk = bytearray(size)  # of whose turn it is
+        copy = plan.outputs.copier(desk, plan.match.offsets)
+        join, ndarray = b"".join, np.ndarray
+        turn, send_lock, line, pending = (
+            self._turn.token,
+            self._send_lock,
+            self._line,
+            self._pending,
+        )
+
+        def call(values: Sequence[Any]) -> Any:
+            if dropped:
+                return NotImplemented
+            parts = pieces.copy()
+            at = 3
+            for value, (dtype, shape) in zip(values, specs, strict=True):
+                if type(value) is not ndarray or value.dtype is not dtype or value.shape != shape:
+                    return NotImplemented
+                # A copy of few bytes costs less than a look at the array's memory.
+                parts[at] = value.tobytes()
+                at += 2
+            try:
+                turn.pop()
+            except IndexError:
+                return finish(values, self._queue_up(method, Queued(plan, parts)))
+            event = None
+            try:
+                # As `_send_together`, without the lock, see `_sending`.
+                self._sending = True
+                if not send_lock.locked() and not pending and (self._plain or self._make_plain()):
+                    stream = self._stream
+                    if stream > LAST_STREAM:
+                        stream = self._next_stream()
+                    else:  # as `_next_stream` where nothing is pending
+                        self._stream = stream + 2
+                    number = parts[1] = stream.to_bytes(4, "big")
+                    self._sock.sendall(join(parts))
+                    self._sending = False
+                    count = self._sock.recv_into(desk)
+                    # As in `Match.fits`; the call would cost as much again.
+                    if count == size and desk[4:8] == number and constant_parts(desk) == constants:
+                        return copy()
+                    data = bytes(desk[:count])
+                    event = self._answer_to(int.from_bytes(number, "big"), data)
+                else:
+                    self._sending = False
+            except BaseException as exc:
+                self._sending = False
+                self._broken(exc)
+            finally:
+                # As `_let_go`, which costs more where nobody waits.
+                if line:
+                    self._let_go()
+                else:
+                    turn.append(None)
+                    if line or pending:
+                        self._see_to_others()
+            answer = self._decode(method, event) if event else self._again(method, plan, parts)
+            return finish(values, answer)
+
+        return call
+
+    def _again(self, method: str, plan: Plan, parts: Sequence[Any]) -> Answer:
+        """A call of which nothing was sent, in the general way."""
+        return self.call(method, plan.template, parts[3::2])
 
     def _see_to_others(self) -> None:
-        """Who has come just before the read lock was released has found it taken."""
-        if self._line and self._read_lock.acquire(False):
+        """Who has come just before the turn was given back has found it taken."""
+        if self._line and self._turn.take():
             self._let_go()
         elif self._pending:
             self._wake_next()
 
     def _let_go(self, done: Sequence[Queued] = ()) -> None:
-        """Give the read lock, which we hold, to the first in line, or to nobody; wake `done`."""
+        """Give the turn, which we have, to the first in line, or to nobody; wake `done`."""
         chain = list(done)
         try:
             while not (self._line and self._send_line(chain)):
-                self._read_lock.release()
+                self._turn.give()
                 # Who came to the line just before that has found the lock taken.
-                if not self._line or not self._read_lock.acquire(False):
+                if not self._line or not self._turn.take():
                     break
         except BaseException:  # from a signal handler
-            self._read_lock.release()
+            self._turn.give()
             raise
         finally:
             for call, following in pairwise(chain):
@@ -145,10 +156,10 @@ class QuickClient(Client):
 
     # -- in line -------------------------------------------------------------------------------
 
-    def _queue_up(self, method: str, mine: Queued) -> bytearray | tuple[Shape, list[memoryview]]:
+    def _queue_up(self, method: str, mine: Queued) -> Answer:
         try:
             self._line.append(mine)
-            if self._read_lock.acquire(False):  # it was released before we were in the line
+            if self._turn.take():  # it was released before we were in the line
                 self._let_go()
             if not mine.ready.acquire(timeout=_PATIENCE):
                 self._wait_in_line(mine)
@@ -162,7 +173,7 @@ class QuickClient(Client):
         if mine.frame is not None:
             return mine.frame
         if mine.waiter is None:
-            return self.call(method, mine.template, mine.contents)
+            return self._again(method, mine.plan, mine.parts)
         try:
             event = self._wait(mine.waiter, None)
         finally:
@@ -176,7 +187,7 @@ class QuickClient(Client):
             stream = self._stream
             if mine.ready.acquire(timeout=_PATIENCE):
                 return
-        # Who has the read lock is in a slow call.
+        # Whose turn it is, is in a slow call.
         try:
             self._line.remove(mine)
         except ValueError:  # somebody has just taken us along
@@ -202,7 +213,7 @@ class QuickClient(Client):
     # -- a line at a time ----------------------------------------------------------------------
 
     def _send_line(self, chain: list[Queued]) -> bool:
-        """Send for those in line, and give the first the read lock; False if that is still ours.
+        """Send for those in line, and give the first the turn; False if that is still ours.
 
         Adds to `chain` who is to be woken.
         """
@@ -212,7 +223,7 @@ class QuickClient(Client):
             # So few bytes that the sockets hold them and the answers, whether read or not.
             while self._line and size < SMALL_FRAME:
                 call = self._line.popleft()
-                size += call.template.length + call.match.size
+                size += call.plan.template.length + call.plan.match.size
                 batch.append(call)
         if not batch:
             return False
@@ -232,8 +243,8 @@ class QuickClient(Client):
                 return False
             frames = []
             for call in batch:
-                call.number = self._next_stream().to_bytes(4, "big")
-                frames.append(call.template.joined(call.number, _UNARY, call.contents))
+                call.number = call.parts[1] = self._next_stream().to_bytes(4, "big")
+                frames += call.parts
             # One system call, and one wake-up of the peer, are worth a copy of small frames.
             self._sock.sendall(b"".join(frames))
         except BaseException as exc:
@@ -247,11 +258,11 @@ class QuickClient(Client):
     def _read_answers(self, mine: Queued) -> None:
         batch, mine.batch = mine.batch, ()
         try:
-            frames = [bytearray(call.match.size) for call in batch]
+            frames = [bytearray(call.plan.match.size) for call in batch]
             count = self._sock.recvmsg_into(frames)[0]
             for place, (call, frame) in enumerate(zip(batch, frames, strict=True)):
                 size = len(frame)
-                if count < size or frame[4:8] != call.number or not call.match.fits(frame):
+                if count < size or frame[4:8] != call.number or not call.plan.match.fits(frame):
                     self._expect(batch[place:])
                     rest = b"".join(frames[place:])[:count]
                     if rest or not place:
@@ -270,27 +281,6 @@ class QuickClient(Client):
             call.waiter = self._pending[_stream(call)] = Waiter()
 
     # -- alone ---------------------------------------------------------------------------------
-
-    def _send_alone(self, template: Template, contents: Sequence[Any]) -> bytes | None:
-        """Send without a waiter: we hold the read lock. None: nothing was sent.
-
-        No call may be waiting: the peer may read nothing more before its answer to that is read.
-        """
-        if not self._send_lock.acquire(False):
-            return None
-        try:
-            if self._pending or not (self._plain or self._make_plain()):
-                return None
-            stream = self._stream
-            if stream > LAST_STREAM:
-                stream = self._next_stream()
-            else:  # as `_next_stream` where nothing is pending
-                self._stream = stream + 2
-            number = stream.to_bytes(4, "big")
-            self._sock.sendall(template.joined(number, _UNARY, contents))
-            return number
-        finally:
-            self._send_lock.release()
 
     def _answer_to(self, stream: int, data: bytes) -> Event:
         """The answer, of which `data` is a part or which comes with others."""

@@ -10,7 +10,6 @@ messages has a reader of its own from then on.
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 from collections.abc import Callable
@@ -21,9 +20,6 @@ import numpy as np
 
 from vaccel import log
 from vaccel.rpc.handler import Owner
-
-_APART = 64
-"""So many requests in a row from one connection, and it is read apart."""
 
 
 class Outcome(Enum):
@@ -59,6 +55,15 @@ class Readable(Protocol):
         """The peer sends no more: disconnect unless answers are under way, and release."""
 
     def disconnect(self) -> None: ...
+
+
+class Group(Protocol):
+    """Who reads the connections that have no reader of their own."""
+
+    def add(self, peer: Readable) -> None: ...
+
+    def forget(self, reader: OwnReader) -> None:
+        """The connection of `reader` has ended."""
 
 
 class Reader:
@@ -127,9 +132,7 @@ class Reader:
 class OwnReader(Reader):
     """Reads one connection. If it reads `once`, gives it back to the group when it rests."""
 
-    def __init__(
-        self, owner: Owner, peer: Readable, group: SharedReader, *, once: bool = False
-    ) -> None:
+    def __init__(self, owner: Owner, peer: Readable, group: Group, *, once: bool = False) -> None:
         super().__init__(owner, peer.fd)
         self._peer = peer
         self._group = group
@@ -196,145 +199,3 @@ class OwnReader(Reader):
             spare = self._threads > 0
         if spare:  # the thread that stays is the connection's own from now on
             self.owner.spare.release()
-
-
-class SharedReader(Reader):
-    """Reads many connections, whichever has sent something."""
-
-    shared = True
-    once = True
-
-    def __init__(self, owner: Owner) -> None:
-        self._epoll = select.epoll()
-        super().__init__(owner, self._epoll.fileno())
-        self._lock = threading.RLock()
-        self._peers: dict[int, Readable] = {}
-        self._moved: dict[int, OwnReader] = {}
-        """Connections that kept us waiting, with their new readers, until the thread knows."""
-        self._apart: OwnReader | None = None
-        """Of the connection that was the only busy one."""
-        self._serving: Readable
-        self._running = False
-        self._closing = False
-        owner.watch.add(self.fd)
-
-    def begin(self, peer: Readable) -> None:
-        """Read `peer`, a new connection: apart, if it is the only one."""
-        with self._lock:
-            only = self._apart is None and not self._peers
-            if only:
-                own = self._apart = OwnReader(self.owner, peer, self)
-        if only:
-            own.start()
-        else:
-            self.add(peer)
-
-    def add(self, peer: Readable) -> None:
-        """Read `peer`, too."""
-        with self._lock:
-            if self._epoll.closed:  # it rests after the server has given up waiting for it
-                return peer.finish()
-            self._peers[peer.fd] = peer
-            self._epoll.register(peer.fd, select.EPOLLIN)
-            start, self._running = not self._running, True
-        if start:
-            self._start()
-        return None
-
-    def forget(self, reader: OwnReader) -> None:
-        """The connection of `reader` has ended."""
-        with self._lock:
-            if self._apart is reader:
-                self._apart = None
-
-    def close(self) -> None:
-        """Read until the last connection has ended, and no longer."""
-        self.owner.watch.remove(self.fd)
-        with self._lock:
-            self._closing = True
-            if not self._running:
-                self._epoll.close()
-
-    @property
-    def pending(self) -> bool:
-        return self._serving.pending
-
-    def take_over(self) -> bool:
-        with self._lock:
-            if not self._stolen():
-                return True
-            peer = self._serving
-            own = self._moved[peer.fd] = OwnReader(self.owner, peer, self, once=True)
-            own.run()
-            others = self._drop(peer)
-        if others:
-            self._start()
-        return True
-
-    def _start(self) -> None:
-        try:
-            self._spawn(self._read)
-        except RuntimeError as exc:
-            for peer in list(self._peers.values()):
-                self._drop(peer)
-                self._desert(peer, exc)
-
-    def _drop(self, peer: Readable) -> bool:
-        """Read `peer` no longer; False if it was the last, with which the thread ends."""
-        with self._lock:
-            if self._peers.pop(peer.fd, None) is not None:
-                self._epoll.unregister(peer.fd)
-            self._running = bool(self._peers)
-            if self._closing and not self._running:
-                self._epoll.close()
-            return self._running
-
-    def _read(self) -> None:
-        latest, row = -1, 0
-        going_on = True
-        while going_on:
-            for fd, _ in self._epoll.poll():
-                peer = self._peers.get(fd)
-                if peer is None:
-                    continue
-                self._serving = peer
-                outcome = peer.read(self, socket.MSG_DONTWAIT)
-                if self._apart is not None:
-                    self._call_back()
-                row = row + 1 if fd == latest else 0
-                latest = fd
-                if outcome is Outcome.READY and row < _APART:
-                    continue
-                going_on = self._leave(peer, outcome)
-                if not going_on:
-                    break
-
-    def _call_back(self) -> None:
-        """The connection that is read apart is to wait its turn from now on."""
-        with self._lock:
-            apart, self._apart = self._apart, None
-        if apart is not None:
-            apart.once = True
-
-    def _leave(self, peer: Readable, outcome: Outcome) -> bool:
-        """Read `peer` no longer; False if this thread reads the others no longer, either."""
-        if outcome is Outcome.LOST:  # a new thread reads them, and this one is the connection's
-            with self._lock:
-                own = self._moved.pop(peer.fd)
-            own.carry_on()
-            return False
-        others = self._drop(peer)
-        if outcome is Outcome.ENDED:
-            peer.finish()
-            return others
-        own = OwnReader(self.owner, peer, self)
-        if outcome is Outcome.READY:
-            self._apart = own
-        if not others:
-            own.read()
-            return False
-        try:
-            own.start()
-        except RuntimeError as exc:
-            self._desert(peer, exc)
-        return True

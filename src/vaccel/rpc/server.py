@@ -13,7 +13,7 @@ from vaccel import log
 from vaccel.rpc import address
 from vaccel.rpc.handler import Handler, Limits
 from vaccel.rpc.peer import Peer
-from vaccel.rpc.readers import SharedReader
+from vaccel.rpc.shared import SharedReader
 from vaccel.rpc.watch import Watch
 
 

@@ -7,8 +7,11 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from vaccel.error import DeadlineExceeded
+from vaccel.rpc.plan import Plan
 from vaccel.rpc.ttrpc import Event
 
 _TIMEVAL = struct.Struct("@ll")
@@ -26,6 +29,82 @@ class Waiter:
         if self.wakeup is not None:
             with contextlib.suppress(RuntimeError):  # already awake
                 self.wakeup.release()
+
+
+class Turn:
+    """The right to read: one thread has it at a time."""
+
+    def __init__(self) -> None:
+        self.token: list[None] = [None]
+        """Whoever pops it has the turn, and puts it back."""
+
+    def take(self) -> bool:
+        try:
+            self.token.pop()
+        except IndexError:
+            return False
+        return True
+
+    def give(self) -> None:
+        self.token.append(None)
+
+    def wait(self, waiter: Waiter, deadline: float | None) -> bool:
+        """Wait for the turn, which we then have, or for the event of a pending `waiter`: False.
+
+        Raises DeadlineExceeded.
+        """
+        while not self.take():
+            if waiter.wakeup is None:
+                # Once more for the turn: its holder may have looked for us before this.
+                waiter.wakeup = threading.Lock()
+                waiter.wakeup.acquire()
+                continue
+            left = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
+            woken = waiter.wakeup.acquire(timeout=left)
+            if waiter.event is not None:
+                return False
+            if not woken:
+                raise DeadlineExceeded
+        return True
+
+
+class Queued:
+    """A call in the line, which the thread with the connection sends."""
+
+    __slots__ = (
+        "batch",
+        "frame",
+        "next",
+        "number",
+        "parts",
+        "plan",
+        "ready",
+        "waiter",
+        "woken",
+    )
+
+    def __init__(self, plan: Plan, parts: list[Any]) -> None:
+        self.plan = plan
+        self.parts = parts
+        """Of the request's frame, as in `Template.pieces`."""
+        self.number = b""
+        """Of its stream, as in the header; once it is sent."""
+        self.frame: bytearray | None = None
+        """The answer."""
+        self.waiter: Waiter | None = None
+        """Gets the answer, which is late or not as expected."""
+        self.batch: Sequence[Queued] = ()
+        """It has the turn, and is to read the answers of these, of which it is the first."""
+        self.next: Queued | None = None
+        """Who is to be woken then."""
+        self.woken = False
+        """With `frame`, `waiter` or `batch`, or with none of them if nothing was sent."""
+        self.ready = threading.Lock()
+        self.ready.acquire()
+
+    def wake(self) -> None:
+        self.woken = True
+        self.ready.release()
 
 
 class Limit:
