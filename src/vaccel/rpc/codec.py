@@ -93,7 +93,7 @@ class Shape:
 class Match:
     """Recognises a small frame of a known shape as a whole, the stream id aside."""
 
-    __slots__ = ("constant_parts", "constants", "offsets", "shape", "size")
+    __slots__ = ("constant_parts", "constants", "offsets", "shape", "size", "stream_and_parts")
 
     def __init__(self, shape: Shape, kind: int) -> None:
         self.shape = shape
@@ -111,6 +111,8 @@ class Match:
             stop = end
         self.constant_parts = Struct(layout).unpack
         """A frame's bytes at the places of `constants`: equal if it is one of the shape."""
+        self.stream_and_parts = Struct(layout.replace("4x", "4s", 1)).unpack
+        """As `constant_parts`, with the stream id, as in the header, after the first."""
 
     def fits(self, frame: bytes | bytearray) -> bool:
         """`frame` (of our size) is one frame of the shape."""

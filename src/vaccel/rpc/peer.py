@@ -20,9 +20,10 @@ from vaccel.rpc import status, transport
 from vaccel.rpc.handler import Handler, Owner, Reply, failed, failure
 from vaccel.rpc.known import KnownFrames, Serve
 from vaccel.rpc.outbox import Outbox
-from vaccel.rpc.readers import Outcome, Reader
+from vaccel.rpc.readers import LOST, READY, Outcome, Reader
 from vaccel.rpc.requests import Request, Requests
 from vaccel.rpc.status import RpcFailure
+from vaccel.rpc.transport import RECEIVE_SIZE
 from vaccel.rpc.ttrpc import LARGE, Connection, Kind, Role
 
 _RESPONSE = bytes((Kind.RESPONSE, 0))
@@ -131,7 +132,7 @@ class Peer:
                 # Also the answers that a thread before gathered: they must not wait for it.
                 while backlog or gathered:
                     if not self._run_backlog(reader):
-                        return Outcome.LOST
+                        return LOST
                 if connection.reader.large is not None:
                     if reader.once:
                         return Outcome.LARGE
@@ -142,10 +143,10 @@ class Peer:
                     del events  # while we wait for more, a large request must not stay in memory
                     continue
                 if done:
-                    return Outcome.READY
+                    return READY
                 what = self._run_known(reader, flags)
-                if what is Outcome.LOST:
-                    return Outcome.LOST
+                if what is LOST:
+                    return LOST
                 done = reader.once
                 if isinstance(what, Outcome):
                     continue
@@ -153,7 +154,7 @@ class Peer:
                     break
                 self._take(what)
         except BlockingIOError:
-            return Outcome.READY
+            return READY
         except ProtocolError as exc:
             log.warn("%s: %s; connection closed", self._owner.endpoint, exc.message)
         except OSError as exc:
@@ -178,7 +179,7 @@ class Peer:
         sock, connection, claim = self._sock, self._connection, reader.claim
         known, between = self._known.by_size.get, connection.between
         while True:
-            data = sock.recv(transport.RECEIVE_SIZE, flags)
+            data = sock.recv(RECEIVE_SIZE, flags)
             for constant_parts, constants, serve, _ in known(len(data), ()):  # noqa: B007
                 if constant_parts(data) == constants:  # as `Match.fits`
                     number = data[4:8]
@@ -198,18 +199,21 @@ class Peer:
                 answer = _refusal(number, exc)
             if reader.shared:  # the others must not wait for a client that takes no answers
                 self._outbox.send_bytes(answer)
-                return Outcome.READY if reader.reclaim(token) else Outcome.LOST
+                if not claim.pop(token, False):
+                    return LOST
+                reader.rounds = token + 1
+                return READY
             # As `reader.reclaim`. Before the answer goes out: what the client sends next is ours.
             if not claim.pop(token, False):
                 self._outbox.send_bytes(answer)
-                return Outcome.LOST
+                return LOST
             reader.rounds = token + 1
             if self._users == 1:  # nobody else can be sending
                 sock.sendall(answer)
             else:
                 self._outbox.send_bytes(answer)
             if reader.once:
-                return Outcome.READY
+                return READY
 
     @staticmethod
     def _serve(frame: bytes, serve: Serve) -> bytes:

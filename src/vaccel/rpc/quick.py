@@ -58,9 +58,10 @@ class QuickClient(Client):
         # The way of small calls. Its steps stand in one place: each that is taken elsewhere costs
         # memory that is not in a cache, once the thread has slept.
         pieces = plan.template.pieces(_UNARY)
-        specs, size = plan.inputs.specs, plan.match.size
+        size = plan.match.size
+        specs = dict(zip(range(3, len(pieces), 2), plan.inputs.specs, strict=False))
         pieces[3 + 2 * len(specs) :: 2] = map(bytes, plan.zeros)
-        constant_parts, constants = plan.match.constant_parts, plan.match.constants
+        stream_and_parts, (length, *others) = plan.match.stream_and_parts, plan.match.constants
         desk = bytearray(size)  # of whose turn it is
         copy = plan.outputs.copier(desk, plan.match.offsets)
         join, ndarray = b"".join, np.ndarray
@@ -76,7 +77,8 @@ class QuickClient(Client):
                 return NotImplemented
             parts = pieces.copy()
             at = 3
-            for value, (dtype, shape) in zip(values, specs, strict=True):
+            for value in values:
+                dtype, shape = specs[at]
                 if type(value) is not ndarray or value.dtype is not dtype or value.shape != shape:
                     return NotImplemented
                 # A copy of few bytes costs less than a look at the array's memory.
@@ -101,7 +103,7 @@ class QuickClient(Client):
                     self._sending = False
                     count = self._sock.recv_into(desk)
                     # As in `Match.fits`; the call would cost as much again.
-                    if count == size and desk[4:8] == number and constant_parts(desk) == constants:
+                    if count == size and stream_and_parts(desk) == (length, number, *others):
                         return copy()
                     data = bytes(desk[:count])
                     event = self._answer_to(int.from_bytes(number, "big"), data)

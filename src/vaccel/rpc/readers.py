@@ -34,6 +34,10 @@ class Outcome(Enum):
     ENDED = 3
 
 
+# Before Python 3.12 each look at a member of an enum is a call.
+READY, LOST = Outcome.READY, Outcome.LOST
+
+
 class Readable(Protocol):
     """A connection, as its reader sees it."""
 
@@ -181,11 +185,11 @@ class OwnReader(Reader):
                 outcome = peer.read(self, socket.MSG_DONTWAIT if last else 0)
                 if outcome is Outcome.LARGE:
                     self.once = False
-                elif outcome is not Outcome.READY or (last and self._threads == 1):
+                elif outcome is not READY or (last and self._threads == 1):
                     break
         finally:
             self._end()
-        if outcome is Outcome.READY:
+        if outcome is READY:
             self._group.add(peer)
         elif outcome is Outcome.ENDED:
             self._group.forget(self)

@@ -7,7 +7,7 @@ import socket
 import threading
 
 from vaccel.rpc.handler import Owner
-from vaccel.rpc.readers import Outcome, OwnReader, Readable, Reader
+from vaccel.rpc.readers import LOST, READY, Outcome, OwnReader, Readable, Reader
 
 _APART = 64
 """So many requests in a row from one connection, and it is read apart."""
@@ -117,7 +117,7 @@ class SharedReader(Reader):
                     self._call_back()
                 row = row + 1 if fd == latest else 0
                 latest = fd
-                if outcome is Outcome.READY and row < _APART:
+                if outcome is READY and row < _APART:
                     continue
                 going_on = self._leave(peer, outcome)
                 if not going_on:
@@ -132,7 +132,7 @@ class SharedReader(Reader):
 
     def _leave(self, peer: Readable, outcome: Outcome) -> bool:
         """Read `peer` no longer; False if this thread reads the others no longer, either."""
-        if outcome is Outcome.LOST:  # a new thread reads them, and this one is the connection's
+        if outcome is LOST:  # a new thread reads them, and this one is the connection's
             with self._lock:
                 own = self._moved.pop(peer.fd)
             own.carry_on()
@@ -142,7 +142,7 @@ class SharedReader(Reader):
             peer.finish()
             return others
         own = OwnReader(self.owner, peer, self)
-        if outcome is Outcome.READY:
+        if outcome is READY:
             self._apart = own
         if not others:
             own.read()

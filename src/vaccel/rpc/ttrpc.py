@@ -183,14 +183,10 @@ class Connection:
         self.reader = Reader(role, limit)
         self.last = bytes(4)
         """The stream id of the latest request, as in its header: these compare alike."""
+        self.between = True
+        """What comes next is the start of a frame."""
         self._streams: dict[int, _Stream] = {}
         self._streamed = 0
-
-    @property
-    def between(self) -> bool:
-        """What comes next is the start of a frame."""
-        reader = self.reader
-        return not reader.rest and not reader.skip and reader.large is None
 
     def opened(self, number: bytes) -> None:
         """A request came, with this stream id, that was taken out of band. Raises ProtocolError."""
@@ -200,8 +196,7 @@ class Connection:
 
     def receive(self, data: bytes) -> list[Event]:
         """Feed received bytes; the events they complete. Raises ProtocolError."""
-        reader = self.reader
-        if len(data) > HEADER_SIZE and not reader.rest and not reader.skip:
+        if len(data) > HEADER_SIZE and self.between:
             # The common case, one whole unary frame, without the general machinery.
             length, stream, kind, flags = HEADER.unpack_from(data)
             if (
@@ -213,13 +208,15 @@ class Connection:
                 if kind == 1:
                     self.opened(data[4:8])
                 return [Event(stream, data[HEADER_SIZE:])]
-        return self._events(reader.receive(data))
+        return self._events(self.reader.receive(data))
 
     def filled(self, count: int) -> list[Event]:
         """As `receive`, for bytes received into `reader.space()`."""
         return self._events(self.reader.filled(count))
 
     def _events(self, frames: list[Frame]) -> list[Event]:
+        reader = self.reader
+        self.between = not reader.rest and not reader.skip and reader.large is None
         events = []
         for frame in frames:
             if frame.kind == Kind.REQUEST:
