@@ -202,19 +202,32 @@ def pipelined(effort: Effort) -> Figures:
 
 
 def many_clients(effort: Effort) -> Figures:
-    count = 64
-    rounds = max(effort.long_rounds // 2, 3)
-    with processes.agent() as agent, clients.crowd(agent.match, count) as crowd:
-        many, one = in_turns(
-            rounds,
-            lambda: crowd.rate(count, 2 * effort.window),
-            lambda: crowd.rate(1, effort.window),
-        )
+    """Connections, so that the agent is measured: 64 interpreters fill the caches of a machine."""
+    with processes.agent() as agent, clients.crowd(agent.match, 8, connections=8) as crowd:
+        many, one = _rates(crowd, 64, effort)
     return {
         "clients64_ratio": ratio(many, one),
         "clients64_per_s": statistics.median(many),
         "client1_per_s": statistics.median(one),
     }
+
+
+def many_programs(effort: Effort) -> Figures:
+    with processes.agent() as agent, clients.crowd(agent.match, 64) as crowd:
+        many, one = _rates(crowd, 64, effort)
+    return {
+        "programs64_ratio": ratio(many, one),
+        "programs64_per_s": statistics.median(many),
+        "program1_per_s": statistics.median(one),
+    }
+
+
+def _rates(crowd: clients.Crowd, many: int, effort: Effort) -> list[list[float]]:
+    return in_turns(
+        max(effort.long_rounds // 2, 3),
+        lambda: crowd.rate(many, 2 * effort.window),
+        lambda: crowd.rate(1, effort.window),
+    )
 
 
 def idle(effort: Effort) -> Figures:

@@ -66,10 +66,19 @@ class Layout:
             return copies[0]
         return lambda: tuple([copy() for copy in copies]) or None
 
-    def read(self, frame: bytearray, offsets: Sequence[int]) -> Any:
-        """The result: an array, or a tuple of several. They keep the memory of `frame`."""
-        arrays = tuple([np.require(a, None, "A") for a in self._inside(frame, offsets)])
-        return arrays[0] if len(arrays) == 1 else arrays or None
+    def reader(self, offsets: Sequence[int]) -> Callable[[bytearray], Any]:
+        """A function from a frame, whose memory is kept, to the result: as from `copier`."""
+        if len(self) == 1:
+            (dtype, shape), offset = self.specs[0], offsets[0]
+            # Memory of a bytearray begins at a multiple of 8.
+            if len(shape) == 1 and offset % min(dtype.itemsize, 8) == 0:
+                return lambda frame: np.frombuffer(frame, dtype, shape[0], offset)
+
+        def read(frame: bytearray) -> Any:
+            arrays = tuple([np.require(a, None, "A") for a in self._inside(frame, offsets)])
+            return arrays[0] if len(arrays) == 1 else arrays or None
+
+        return read
 
     def matches(self, arrays: Sequence[Any]) -> bool:
         """`arrays` are contiguous, of these dtypes and shapes."""

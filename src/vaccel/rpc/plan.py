@@ -23,6 +23,7 @@ class Plan:
     match: Match = field(init=False)
     inputs: Layout = field(init=False)
     outputs: Layout = field(init=False)
+    read: Callable[[bytearray], Any] = field(init=False)
     small: bool = False
     """Request and answer can be taken for whole frames."""
     call: Callable[[Sequence[Any]], Any] | None = None
@@ -33,11 +34,12 @@ class Plan:
         like `results`."""
         self.match = Match(shape, Kind.RESPONSE)
         self.inputs, self.outputs = Layout(values), Layout(results)
+        self.read = self.outputs.reader(self.match.offsets)
         self.small = max(self.match.size, self.template.length) <= SMALL_FRAME
 
     def results(self, answer: bytearray | Sequence[memoryview]) -> Any:
         """From the whole frame of an answer, or from the contents of a parsed one."""
         if isinstance(answer, bytearray):
-            return self.outputs.read(answer, self.match.offsets)
+            return self.read(answer)
         arrays = self.outputs.over(answer)
         return arrays[0] if len(arrays) == 1 else tuple(arrays) or None

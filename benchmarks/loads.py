@@ -1,8 +1,4 @@
-"""Many connections at once, of a few processes that do as little as possible for each.
-
-A load generator: it says what the agent can serve. What many whole clients get, each a process with
-an interpreter of its own, is measured by `clients`.
-"""
+"""A load generator: calls on many connections, with as little work as possible for each."""
 
 from __future__ import annotations
 
@@ -23,12 +19,12 @@ _UNARY = bytes((Kind.REQUEST, 0))
 _LIMIT = 60.0
 
 
-class Connection:
-    """A session, and the call that it makes again and again: five float32, doubled."""
+class Load:
+    """A connection with a session, and the call that it makes: five float32, doubled."""
 
     def __init__(self, endpoint: str) -> None:
-        parts = urlsplit(endpoint)
-        self.sock = socket.create_connection((parts.hostname, parts.port), _LIMIT)
+        port = urlsplit(endpoint).port
+        self.sock = socket.create_connection(("127.0.0.1", port or 0), _LIMIT)
         self.sock.settimeout(None)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stream = 1
@@ -76,17 +72,17 @@ def _vadd(session: int) -> tuple[frames.Template, list[Any]]:
     return template, contents.buffers
 
 
-def calls(connections: list[Connection], stop: float) -> int:
+def calls(loads: list[Load], stop: float) -> int:
     """How many calls are answered until time.monotonic() is `stop`, with one under way on each."""
-    if len(connections) == 1:
-        return _calls_of_one(connections[0], stop)
+    if len(loads) == 1:
+        return _calls_of_one(loads[0], stop)
     count = 0
-    by_fd = {one.sock.fileno(): one for one in connections}
+    by_fd = {one.sock.fileno(): one for one in loads}
     with select.epoll() as ready:
         for fd, one in by_fd.items():
             ready.register(fd, select.EPOLLIN)
             one.send()
-        waiting = len(connections)
+        waiting = len(loads)
         while waiting:
             for fd, _ in ready.poll():
                 one = by_fd[fd]
@@ -99,7 +95,7 @@ def calls(connections: list[Connection], stop: float) -> int:
     return count
 
 
-def _calls_of_one(one: Connection, stop: float) -> int:
+def _calls_of_one(one: Load, stop: float) -> int:
     count = 0
     while True:
         one.check(one.call())
