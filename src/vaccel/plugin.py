@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 Kernel = Callable[..., Any]
 K = TypeVar("K", bound=Kernel)
+Direct = Callable[[Sequence[Any]], Any]
+"""From a call's arguments, as the program gave them, to its result; NotImplemented for those that
+need a check or a conversion."""
 
 
 class PluginType(IntFlag):
@@ -106,6 +109,10 @@ class Plugin:
     def bind(self, op: Operation, session: Session) -> Kernel | None:
         """The kernel for all further calls of `op` in `session`, which is open here."""
         return self.find(op)
+
+    def direct(self, op: Operation, session: Session) -> Direct | None:
+        """Called with `bind`: a shorter way for most calls, if there is one. See Session.direct."""
+        return None
 
     def operations(self) -> list[Operation]:
         return [op for op in OPERATIONS.values() if self.find(op)]

@@ -24,7 +24,7 @@ from vaccel.ops.args import Arg
 from vaccel.ops.catalog import Operations
 from vaccel.ops.objects import ResourceLike
 from vaccel.ops.spec import Operation
-from vaccel.plugin import Kernel, Plugin, PluginType, explained
+from vaccel.plugin import Direct, Kernel, Plugin, PluginType, explained
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from vaccel.blob import ResourceType
     from vaccel.resource import Resource
     from vaccel.runtime import Runtime
-
-
-Direct = Callable[[Sequence[Any]], Any]
-"""From a call's arguments as they are to its result; NotImplemented if it does not take them."""
 
 
 class Session(Handle, Operations):
@@ -59,7 +55,7 @@ class Session(Handle, Operations):
         self.kernels: dict[int, Callable[..., Any]] = {}
         """By operation code, those found so far, bound to the session."""
         self.direct: dict[int, Direct] = {}
-        """By operation code, what may be tried before all else. Set by plugins, if they can."""
+        """By operation code, what is tried before all else."""
         self._resources: list[Resource] = []
         self._attached: list[Plugin] = []
         self._closed = ""
@@ -239,6 +235,9 @@ class Session(Handle, Operations):
             if self._runtime.instrumented:
                 return self._timed(op, bound)
             self.kernels[op.code] = bound
+            direct = plugin.direct(op, self.core)
+            if direct is not None:
+                self.direct[op.code] = direct
             return bound
 
     def _timed(self, op: Operation, kernel: Callable[..., Any]) -> Callable[..., Any]:

@@ -42,7 +42,7 @@ class Wanted:
         if self.type is not None:
             # A dtype compared to a str would take that for the name of a dtype.
             fits = kind.name if isinstance(self.type, str) else kind.numeric and kind.dtype
-            if self.type != fits:
+            if self.type is not fits and self.type != fits:
                 return False
         shape = tensor.shape
         if self.shape is None or self.shape == shape:

@@ -6,14 +6,17 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from vaccel.error import NotFound, PluginError
-from vaccel.plugin import Plugin, PluginType
+from vaccel.ops.numbers import Scalar
+from vaccel.ops.objects import Object, ResourceLike
+from vaccel.plugin import Direct, Plugin, PluginType
 
 if TYPE_CHECKING:
+    from vaccel.ops.spec import Operation
     from vaccel.resource import Resource
     from vaccel.session import Session
 
@@ -45,6 +48,8 @@ class Loaded(Generic[M]):
         """Forget everything; in a forked child a lock may be held by a thread that is not there."""
         self._changed = threading.Condition()
         self._entries: dict[Resource, _Entry[M]] = {}
+        self.by_ids: dict[tuple[int, int], M] = {}
+        """By the ids of a session and of a resource that it has loaded."""
         self._opening: set[Resource] = set()
 
     def __len__(self) -> int:
@@ -79,6 +84,7 @@ class Loaded(Generic[M]):
         # A session may have ended while its model was opened; nobody would unload it then.
         self._check_registered(session, resource)
         entry.sessions.add(session)
+        self.by_ids[session.id, resource.id] = entry.model
         return entry.model
 
     def _check_registered(self, session: Session, resource: Resource) -> None:
@@ -90,18 +96,17 @@ class Loaded(Generic[M]):
 
     def get(self, session: Session, resource: Resource) -> M:
         """The model that `session` has loaded; NotFound if it has not."""
-        entry = self._entries.get(resource)
-        if entry is None or session not in entry.sessions:
+        model = self.by_ids.get((session.id, resource.id))
+        if model is None:
             raise NotFound(
                 f"session {session.id} has not loaded resource {resource.id}: "
                 f"call {self._operation} first"
             )
-        return entry.model
+        return model
 
     def holds(self, session: Session, resource: Resource) -> bool:
         """Whether `session` has loaded the model."""
-        entry = self._entries.get(resource)
-        return entry is not None and session in entry.sessions
+        return (session.id, resource.id) in self.by_ids
 
     def unload(self, session: Session, resource: Resource) -> bool:
         """End the use of the model in `session`; False if it had not loaded it."""
@@ -110,6 +115,7 @@ class Loaded(Generic[M]):
             if entry is None or session not in entry.sessions:
                 return False
             entry.sessions.discard(session)
+            del self.by_ids[session.id, resource.id]
             if not entry.sessions:
                 del self._entries[resource]
             return True
@@ -146,6 +152,24 @@ class ModelPlugin(Plugin, Generic[M]):
         self.models.get(session, resource)
         self.models.unload(session, resource)
 
+    def direct(self, op: Operation, session: Session) -> Direct | None:
+        """For runs of models that `session` has loaded, with arguments as kernels get them."""
+        run, fits = self.find(op), _fits(op)
+        if run is None or fits is None:
+            return None
+        kernel, takes = run, fits
+        models, dropped, session_id = self.models.by_ids, session.runtime.dropped, session.id
+
+        def call(args: Sequence[Any]) -> Any:
+            resource = args[0]
+            if dropped or not isinstance(resource, ResourceLike):
+                return NotImplemented
+            if (session_id, resource.id) not in models or not takes(args):
+                return NotImplemented
+            return kernel(session, *args)
+
+        return call
+
     def unregister(self, session: Session, resource: Resource) -> None:
         self.models.unload(session, resource)
 
@@ -154,6 +178,35 @@ class ModelPlugin(Plugin, Generic[M]):
 
     def disown(self) -> None:
         self.models.reset()
+
+
+def _fits(op: Operation) -> Callable[[Sequence[Any]], bool] | None:
+    """Whether arguments after the resource need neither a check nor a conversion: lists of the
+    operation's objects, small numbers, and no options. None if it takes other kinds."""
+    lists, numbers, options = [], [], []
+    for i, kind in enumerate(list(op.inputs.values())[1:], 1):
+        if isinstance(kind, Object) and kind.many and not kind.dim:
+            lists.append((i, kind.cls))
+        elif isinstance(kind, Scalar) and kind.least == 0 and not kind.dim:
+            numbers.append(i)
+        elif isinstance(kind, Object) and kind.optional:
+            options.append(i)
+        else:
+            return None
+
+    def fits(args: Sequence[Any]) -> bool:
+        for i, cls in lists:
+            if type(args[i]) is not list:
+                return False
+            for one in args[i]:
+                if type(one) is not cls:
+                    return False
+        for i in numbers:
+            if type(args[i]) is not int or not 0 <= args[i] < 1 << 31:
+                return False
+        return all(args[i] is None for i in options) if options else True
+
+    return fits if lists and op.resource == 0 else None
 
 
 def import_engine(module: str, extra: str) -> Any:
