@@ -29,28 +29,19 @@ _WAIT, _COST = "wait", "timing"
 """Labels: of functions that wait for the peer, and of what the timing itself costs."""
 
 CLIENT = {
-    "session, method": ["vaccel.session:Session.invoke", "vaccel.session:Session.run"],
-    "check arguments": ["vaccel.ops.spec:Operation.fits"],
-    "plan, locks, match, result": [
-        "vaccel.rpc.quick:QuickClient.quick",
-        "vaccel.rpc.quick:QuickClient._send_alone",
-    ],
-    "fill the frame": ["vaccel.rpc.frames:Template.joined"],
+    "method": ["vaccel.ops.catalog:Operations.fpga_vadd"],
+    "check, frame, match, result": ["vaccel.rpc.quick:QuickClient.caller()"],
     "send": ["socket:socket.sendall"],
     _WAIT: ["socket:socket.recv_into"],
 }
 AGENT = {
     _WAIT: ["socket:socket.recv"],
-    "match the request": ["vaccel.rpc.known:KnownFrames.find"],
-    "dispatch, frame, result": [
-        "vaccel.rpc.peer:Peer._run_quick",
-        "vaccel.rpc.ttrpc:Connection.opened",
-    ],
-    "argument arrays": ["vaccel.ops.layout:Desk.load"],
-    "session, kernel": ["vaccel.session:Session.run"],
+    "match, watch": ["vaccel.rpc.peer:Peer._run_known"],
+    "arrays, session, answer": ["vaccel.calls:Call.quick()"],
+    "kernel": ["vaccel.plugin:Plugin.bind()"],
     "send": ["socket:socket.sendall"],
 }
-CLIENT_ROOT, AGENT_ROOT = "session, method", "dispatch, frame, result"
+CLIENT_ROOT, AGENT_ROOT = "method", "arrays, session, answer"
 _COLOURS = {"client": "#3b6fb6", "agent": "#c9752d", "system": "#7a7a7a"}
 
 
