@@ -15,6 +15,7 @@ from tests.agent.kernels import Gate
 from tests.agent.peers import RawClient, arg, execute, genop, result
 from vaccel.agent import Agent
 from vaccel.rpc.ttrpc import LARGE
+from vaccel.testing.expect import wait_for
 
 COPY = 18
 INT32_ARRAY = peers.INT32 + 1
@@ -23,7 +24,7 @@ WAIT = kernels.TIMEOUT
 
 @pytest.fixture
 def clients(agent: Agent) -> Iterator[list[RawClient]]:
-    """Eight connections: the first has a reader of its own, the others share one."""
+    """Eight connections: the first is read apart as long as the others rest."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(RawClient(agent.endpoint)) for _ in range(8)]
 
@@ -37,6 +38,37 @@ def copied(client: RawClient, session: int, values: np.ndarray) -> np.ndarray:
     request = genop(session, COPY, arg(INT32_ARRAY, values.tobytes()), write=(room,))
     answer = client.call("Genop", request)
     return np.frombuffer(answer.write_args[0].buf, np.int32)
+
+
+def double(client: RawClient, session: int) -> int:
+    return result(client.answer(client.send("Genop", execute(session, "double"))))
+
+
+def until(count: int) -> None:
+    """Wait until so many threads read connections."""
+    wait_for("threads that read", str(count), lambda: len(readers()) == count, WAIT)
+
+
+def test_connections_that_are_busy_at_once_are_read_in_turn(clients: list[RawClient]) -> None:
+    sessions = [client.session() for client in clients]
+    for _ in range(2):
+        assert [double(*pair) for pair in zip(clients, sessions, strict=True)] == [42] * 8
+    until(1)
+
+
+def test_the_only_busy_connection_is_read_apart(clients: list[RawClient]) -> None:
+    sessions = [client.session() for client in clients]
+    for _ in range(2):
+        assert [double(*pair) for pair in zip(clients, sessions, strict=True)] == [42] * 8
+    until(1)
+    busy, session = clients[5], sessions[5]
+    while len(readers()) == 1:
+        assert double(busy, session) == 42
+    assert double(busy, session) == 42
+    for _ in range(2):  # its reader hears of the other one's request after the answer to that
+        assert double(clients[0], sessions[0]) == 42
+        assert double(busy, session) == 42
+    until(1)
 
 
 def test_quick_requests_are_answered_by_two_threads(clients: list[RawClient]) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.agent import peers
 from tests.agent.peers import TIMEOUT, fake_peer
-from vaccel.error import ConnectionLost, FFIError, InvalidArgument
+from vaccel.error import ConnectionLost, DeadlineExceeded, FFIError, InvalidArgument
 from vaccel.rpc import codec, frames, messages, quick
 from vaccel.rpc.plan import Plan
 from vaccel.rpc.quick import Answer, QuickClient
@@ -383,3 +383,70 @@ def test_who_is_interrupted_after_sending_ends_the_connection_for_all(place: int
         assert caller.results.pop(0) == 0
         assert len(caller.results) == 2
         assert all(isinstance(result, ConnectionLost) for result in caller.results.values())
+
+
+class Slow:
+    """A socket that sends once it is told to."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.sent: list[bytes] = []
+        self.go = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, data: bytes) -> None:
+        self.sent.append(data)
+        self.go.wait(TIMEOUT)
+        self._sock.sendall(data)
+
+
+def test_nothing_is_sent_into_a_small_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(answer(*requests(sock, 1)))
+        in_order(sock, requests(sock, 2))
+
+    with fake_peer(peer) as endpoint, contextlib.closing(QuickClient(endpoint)) as client:
+        caller = Caller(client)
+        slow = Slow(client._sock)
+        monkeypatch.setattr(client, "_sock", slow)
+        caller.start(21)
+        wait_for("a small frame", "on its way", lambda: bool(slow.sent), TIMEOUT)
+        with pytest.raises(DeadlineExceeded):
+            client.call("Genop", caller._plan.template, [bytes(SIZE)], 0.01)
+        other = threading.Thread(
+            target=client.call, args=("Genop", caller._plan.template, [bytes(SIZE)])
+        )
+        other.start()
+        wait_for("the other call", "in the lock", client._send_lock.locked, TIMEOUT)
+        assert len(slow.sent) == 1
+        slow.go.set()
+        caller.end()
+        other.join(TIMEOUT)
+        assert caller.results == {21: 42}
+        assert len(slow.sent) == 2
+
+
+def test_a_client_closes_once_nobody_reads_however_many_close_it() -> None:
+    def peer(sock: socket.socket) -> None:
+        sock.sendall(answer(*requests(sock, 1)))
+        requests(sock, 1)
+        reached.set()
+        sock.recv(1)
+
+    reached = threading.Event()
+    with fake_peer(peer) as endpoint:
+        client = QuickClient(endpoint)
+        caller = Caller(client)
+        caller.start(1)
+        assert reached.wait(TIMEOUT)
+        closing = [threading.Thread(target=client.close) for _ in range(3)]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join(TIMEOUT)
+            assert not thread.is_alive()
+        caller.end()
+        assert isinstance(caller.results[1], ConnectionLost)
+        assert client._sock.fileno() == -1

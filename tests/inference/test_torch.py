@@ -597,3 +597,51 @@ def test_sgemm_of_no_beta_does_not_read_c(sessions: Sessions) -> None:
     for session in sessions:
         found = session.torch_sgemm(2, 2, 2, 1.0, a, 2, a, 2, 0.0, 2, c)
         assert found.reshape(2, 2).tolist() == (a @ a).tolist()
+
+
+def test_all_runs_are_checked_alike(sessions: Sessions) -> None:
+    """The direct way takes no more than the long one, and refuses in the same words."""
+    here, _ = sessions
+    run: Any = here.torch_model_run
+    x = Tensor.from_numpy(np.ones((2, 4), np.float32))
+    resource = model_of(here, scripted(Layer()))
+    here.torch_model_load(resource)
+    wrong: list[tuple[Any, ...]] = [
+        (resource, [x, x]),
+        (resource, [Tensor.from_numpy(np.ones((2, 5), np.float32))]),
+        (resource, [np.ones((2, 4), np.float32)]),
+        (resource, "x"),
+        (resource, [x], -1),
+        (resource, [x], 2),
+        (resource, [x], 2.5),
+        (resource, [x], 1 << 80),
+        (resource, [x], 1, Buffer(b"x")),
+        (resource, [x], 1, b"x"),
+        (here, [x]),
+        (resource.id, [x]),
+        (None, [x]),
+    ]
+
+    def outcome(*args: Any) -> tuple[type[Exception], str]:
+        with pytest.raises((InvalidArgument, NotFound)) as raised:
+            run(*args)
+        return type(raised.value), str(raised.value)
+
+    expected = run(resource, [x])
+    direct = dict(here.direct)
+    assert direct
+    here.direct.clear()
+    before = [outcome(*args) for args in wrong]
+    here.direct.update(direct)
+    assert [outcome(*args) for args in wrong] == before
+    assert run(resource, [x]) == expected
+    assert run(resource, (x,), True) == expected
+    assert run(resource, x, nr_out_tensors=1) == expected
+    here.torch_model_unload(resource)
+    assert outcome(resource, [x]) == (
+        NotFound,
+        f"session {here.id} has not loaded resource {resource.id}: call torch_model_load first",
+    )
+    here.torch_model_load(resource)
+    resource.unregister(here)
+    assert "not registered" in outcome(resource, [x])[1]

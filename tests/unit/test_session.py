@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,9 @@ from vaccel.error import (
     SessionClosed,
 )
 from vaccel.ops.catalog import Operations
-from vaccel.plugin import Plugin
+from vaccel.ops.declare import operation_of
+from vaccel.ops.spec import Operation
+from vaccel.plugin import Direct, Plugin
 
 
 def start(*plugins: Plugin) -> None:
@@ -474,3 +476,51 @@ def test_a_session_with_an_endpoint_changes_nothing_for_those_without() -> None:
             with pytest.raises(NotSupported, match=r"\(loaded: cpu\)"):
                 here.classify(b"")
         assert [one.name for one in runtime.current().plugins] == ["cpu"]
+
+
+class Shortcut(Recorder):
+    """Doubles vectors, but only by its short way."""
+
+    def direct(self, op: Operation, session: Session) -> Direct | None:
+        if op is not operation_of(Operations.fpga_arraycopy):
+            return None
+
+        def call(args: Sequence[Any]) -> Any:
+            if isinstance(args[0], list):
+                return NotImplemented
+            if not len(args[0]):
+                raise ZeroDivisionError
+            return args[0] * 2
+
+        return call
+
+
+@pytest.fixture
+def shortcut() -> Shortcut:
+    plugin = Shortcut("shortcut")
+    plugin.kernel(Operations.fpga_arraycopy)(lambda session, a: a)
+    start(plugin)
+    return plugin
+
+
+def test_a_short_way_is_tried_first_once_a_plugin_has_made_one(shortcut: Shortcut) -> None:
+    with Session() as session:
+        ones = np.ones(3, np.int32)
+        assert session.fpga_arraycopy(ones).tolist() == [1, 1, 1]
+        assert session.fpga_arraycopy(ones).tolist() == [2, 2, 2]
+        assert session.fpga_arraycopy([1, 2]) == [1, 2]
+        with pytest.raises(InternalError, match="fpga_arraycopy: the kernel raised ZeroDivision"):
+            session.fpga_arraycopy(ones[:0])
+        session.update(PluginType.CPU)
+        assert session.fpga_arraycopy(ones).tolist() == [1, 1, 1]
+        assert session.fpga_arraycopy(a=ones).tolist() == [2, 2, 2]
+    with pytest.raises(SessionClosed):
+        session.fpga_arraycopy(ones)
+
+
+def test_a_profile_shows_calls_that_could_go_a_shorter_way(shortcut: Shortcut) -> None:
+    runtime.current().profiler.enabled = True
+    with Session() as session:
+        for _ in range(2):
+            assert session.fpga_arraycopy(np.ones(3, np.int32)).tolist() == [1, 1, 1]
+    assert len(runtime.current().profiler.regions()["[fpga_arraycopy] plugin"]) == 2

@@ -180,7 +180,7 @@ class _Suite:
                 dressed[i] = FORMS[form](args[i])
         where = f"{self.plugin.name}: {op.name}: arguments as {form}"
         with unchanged(self.plugin.name, op, dressed), no_error(where):
-            found = session.invoke(op, tuple(dressed))
+            found = getattr(session, op.name)(*dressed)
         self.results.check_form(op, form, args, found, plain)
 
     # -- sessions ------------------------------------------------------------------------------
@@ -200,16 +200,16 @@ class _Suite:
         for op, args, expected in calls:
             # Resources, and arguments to be filled, are for one caller at a time.
             if op.resource is None and not any(kind.writes for kind in op.inputs.values()):
-                self.results.check_equal(op, args, session.invoke(op, args), expected)
+                self.results.check_equal(op, args, getattr(session, op.name)(*args), expected)
 
     def _check_closed(self, calls: list[tuple[Operation, Any, Any]]) -> None:
         session = self._session()
         for op, args, _ in calls[-1:]:
             if op.resource is None:
-                session.invoke(op, args)
+                getattr(session, op.name)(*args)
             session.close()
             where = f"{self.plugin.name}: {op.name} after close"
-            fails_with(where, (SessionClosed,), functools.partial(session.invoke, op, args))
+            fails_with(where, (SessionClosed,), functools.partial(getattr(session, op.name), *args))
         session.close()
         reference = weakref.ref(session.core)  # plugins see that
         del session
