@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vaccel import genop
-from vaccel.error import of_kernel
+from vaccel.error import FFIError, of_kernel
 from vaccel.ops.kinds import WireArg
 from vaccel.ops.layout import Desk, Layout
 from vaccel.ops.spec import Operation
@@ -84,6 +84,8 @@ class Call:
             else:
                 try:
                     result = kernel(*values)
+                except FFIError:
+                    raise
                 except Exception as exc:
                     raise of_kernel(op.name, exc) from exc
             if type(result) is ndarray and result.dtype is dtype and result.shape == shape:

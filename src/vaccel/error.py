@@ -144,9 +144,7 @@ def from_errno(code: int, message: str = "") -> FFIError:
 
 
 def of_kernel(operation: str, exc: Exception) -> FFIError:
-    """What an exception that the kernel of `operation` raised means to the caller."""
-    if isinstance(exc, FFIError):
-        return exc
+    """What an exception that is none of ours, from the kernel of `operation`, means to callers."""
     if isinstance(exc, MemoryError):
         return ResourceExhausted(f"{operation}: out of memory ({exc})")
     return InternalError(f"{operation}: the kernel raised {exc!r}")

@@ -48,8 +48,8 @@ class Loaded(Generic[M]):
         """Forget everything; in a forked child a lock may be held by a thread that is not there."""
         self._changed = threading.Condition()
         self._entries: dict[Resource, _Entry[M]] = {}
-        self.by_ids: dict[tuple[int, int], M] = {}
-        """By the ids of a session and of a resource that it has loaded."""
+        self.by_ids: dict[tuple[int, int], tuple[Resource, M]] = {}
+        """By the ids of a session and of a resource that it has loaded: that, and its model."""
         self._opening: set[Resource] = set()
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class Loaded(Generic[M]):
         # A session may have ended while its model was opened; nobody would unload it then.
         self._check_registered(session, resource)
         entry.sessions.add(session)
-        self.by_ids[session.id, resource.id] = entry.model
+        self.by_ids[session.id, resource.id] = resource.core, entry.model
         return entry.model
 
     def _check_registered(self, session: Session, resource: Resource) -> None:
@@ -96,13 +96,13 @@ class Loaded(Generic[M]):
 
     def get(self, session: Session, resource: Resource) -> M:
         """The model that `session` has loaded; NotFound if it has not."""
-        model = self.by_ids.get((session.id, resource.id))
-        if model is None:
+        found = self.by_ids.get((session.id, resource.id))
+        if found is None:
             raise NotFound(
                 f"session {session.id} has not loaded resource {resource.id}: "
                 f"call {self._operation} first"
             )
-        return model
+        return found[1]
 
     def holds(self, session: Session, resource: Resource) -> bool:
         """Whether `session` has loaded the model."""
@@ -154,19 +154,25 @@ class ModelPlugin(Plugin, Generic[M]):
 
     def direct(self, op: Operation, session: Session) -> Direct | None:
         """For runs of models that `session` has loaded, with arguments as kernels get them."""
-        run, fits = self.find(op), _fits(op)
+        run, fits = self.bind(op, session), _fits(op)
         if run is None or fits is None:
             return None
         kernel, takes = run, fits
         models, dropped, session_id = self.models.by_ids, session.runtime.dropped, session.id
+        outputs = list(op.outputs.values())
 
         def call(args: Sequence[Any]) -> Any:
             resource = args[0]
-            if dropped or not isinstance(resource, ResourceLike):
+            if dropped or not isinstance(resource, ResourceLike) or not takes(args):
                 return NotImplemented
-            if (session_id, resource.id) not in models or not takes(args):
+            found = models.get((session_id, resource.id))
+            if found is None or found[0] is not resource.core:  # ids begin anew with a runtime
                 return NotImplemented
-            return kernel(session, *args)
+            result = kernel(session, found[0], *args[1:])
+            for kind, value in zip(outputs, op.values(result), strict=False):
+                if isinstance(kind, Object) and type(value) is not list:
+                    return op.restore(args, args, {}, result)
+            return result
 
         return call
 
@@ -196,7 +202,7 @@ def _fits(op: Operation) -> Callable[[Sequence[Any]], bool] | None:
 
     def fits(args: Sequence[Any]) -> bool:
         for i, cls in lists:
-            if type(args[i]) is not list:
+            if type(args[i]) is not list and args[i] != ():
                 return False
             for one in args[i]:
                 if type(one) is not cls:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from vaccel.error import InvalidArgument, of_kernel
+from vaccel.error import FFIError, InvalidArgument, of_kernel
 from vaccel.ops.spec import Operation
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,8 +27,10 @@ def operation(code: int, title: str, **options: Any) -> Callable[[F], F]:
             if direct is not None:
                 try:
                     result = direct(args)
+                except FFIError:
+                    raise
                 except Exception as exc:
-                    raise of_kernel(op.name, exc) from None
+                    raise of_kernel(op.name, exc) from exc
                 if result is not NotImplemented:
                     return result
             return self.invoke(op, args)

@@ -246,6 +246,8 @@ class ResourceLike:
     """What an operation needs to know of a resource (`vaccel.resource.Resource` is one)."""
 
     id: int
+    core: Any
+    """See `vaccel.handle`."""
 
     def registered_with(self, session: Any) -> bool:
         raise NotImplementedError

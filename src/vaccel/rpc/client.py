@@ -47,8 +47,8 @@ class Client:
         """All stream ids have been used, and are used anew."""
         self._send_lock = threading.Lock()
         self._sending = False
-        """A small frame is being sent without the lock (see `QuickClient.caller`): whoever has the
-        lock waits for that. Who sets this looks at the lock afterwards."""
+        """A small frame is being sent without the lock (see `QuickClient.caller`): who has the
+        lock, but not the turn, waits for that. Who sets this looks at the lock afterwards."""
         self._turn = Turn()
         self._send_limit = Limit(self._sock, socket.SO_SNDTIMEO)
         self._receive_limit = Limit(self._sock, socket.SO_RCVTIMEO)
@@ -67,11 +67,15 @@ class Client:
         waiter = Waiter()
         waiter.stream = -id(waiter)  # not one of ours
         self._pending[waiter.stream] = waiter
-        self._turn.wait(waiter, None)
-        del self._pending[waiter.stream]
-        with self._send_lock:
-            self._sock.close()
-        self._turn.give()
+        try:
+            self._turn.wait(waiter, None)
+        finally:
+            del self._pending[waiter.stream]
+        try:
+            with self._send_lock:
+                self._sock.close()
+        finally:
+            self._turn.give()
         # A call that found the turn taken by us now waits for its holder to wake it.
         for waiter in list(self._pending.values()):
             waiter.wake()

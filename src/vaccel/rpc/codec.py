@@ -111,8 +111,9 @@ class Match:
             stop = end
         self.constant_parts = Struct(layout).unpack
         """A frame's bytes at the places of `constants`: equal if it is one of the shape."""
-        self.stream_and_parts = Struct(layout.replace("4x", "4s", 1)).unpack
-        """As `constant_parts`, with the stream id, as in the header, after the first."""
+        self.stream_and_parts = Struct(layout.replace("4x", "4s", 1)).unpack_from
+        """As `constant_parts`, with the stream id, as in the header, after the first; from memory
+        that begins with the frame."""
 
     def fits(self, frame: bytes | bytearray) -> bool:
         """`frame` (of our size) is one frame of the shape."""

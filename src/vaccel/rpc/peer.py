@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -73,6 +74,11 @@ class Peer:
             self._watch.remove(self.fd, self)
             self._sock.close()
             self._owner.ended(self)
+
+    def limit_wait(self, seconds: float) -> None:
+        with contextlib.suppress(OSError):  # disconnected just now
+            value = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
 
     def finish(self) -> None:
         if not self._owner.stopping:
@@ -208,7 +214,9 @@ class Peer:
                 self._outbox.send_bytes(answer)
                 return LOST
             reader.rounds = token + 1
-            if self._users == 1:  # nobody else can be sending
+            # No other thread has anything to send, but for the notice of a deadline that has just
+            # passed: the few bytes of either go out whole.
+            if self._users == 1:
                 sock.sendall(answer)
             else:
                 self._outbox.send_bytes(answer)

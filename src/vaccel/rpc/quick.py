@@ -42,6 +42,8 @@ class QuickClient(Client):
     ) -> None:
         super().__init__(endpoint, timeouts, limit)
         self._line: deque[Queued] = deque()
+        self._desk = bytearray(SMALL_FRAME)
+        """Where answers are received by whose turn it is."""
 
     def caller(
         self,
@@ -62,7 +64,7 @@ class QuickClient(Client):
         specs = dict(zip(range(3, len(pieces), 2), plan.inputs.specs, strict=False))
         pieces[3 + 2 * len(specs) :: 2] = map(bytes, plan.zeros)
         stream_and_parts, (length, *others) = plan.match.stream_and_parts, plan.match.constants
-        desk = bytearray(size)  # of whose turn it is
+        desk = self._desk
         copy = plan.outputs.copier(desk, plan.match.offsets)
         join, ndarray = b"".join, np.ndarray
         turn, send_lock, line, pending = (
@@ -84,13 +86,16 @@ class QuickClient(Client):
                 # A copy of few bytes costs less than a look at the array's memory.
                 parts[at] = value.tobytes()
                 at += 2
+            busy = False
             try:
                 turn.pop()
             except IndexError:
+                busy = True
+            if busy:
                 return finish(values, self._queue_up(method, Queued(plan, parts)))
             event = None
             try:
-                # As `_send_together`, without the lock, see `_sending`.
+                # Without the lock, see `_sending`.
                 self._sending = True
                 if not send_lock.locked() and not pending and (self._plain or self._make_plain()):
                     stream = self._stream
@@ -101,7 +106,7 @@ class QuickClient(Client):
                     number = parts[1] = stream.to_bytes(4, "big")
                     self._sock.sendall(join(parts))
                     self._sending = False
-                    count = self._sock.recv_into(desk)
+                    count = self._sock.recv_into(desk, size)
                     # As in `Match.fits`; the call would cost as much again.
                     if count == size and stream_and_parts(desk) == (length, number, *others):
                         return copy()
@@ -139,14 +144,18 @@ class QuickClient(Client):
     def _let_go(self, done: Sequence[Queued] = ()) -> None:
         """Give the turn, which we have, to the first in line, or to nobody; wake `done`."""
         chain = list(done)
+        mine = True
         try:
             while not (self._line and self._send_line(chain)):
+                mine = False
                 self._turn.give()
-                # Who came to the line just before that has found the lock taken.
-                if not self._line or not self._turn.take():
+                # Who came to the line just before that has found the turn taken.
+                mine = bool(self._line) and self._turn.take()
+                if not mine:
                     break
         except BaseException:  # from a signal handler
-            self._turn.give()
+            if mine:
+                self._turn.give()
             raise
         finally:
             for call, following in pairwise(chain):

@@ -50,6 +50,9 @@ class Readable(Protocol):
     def read(self, reader: Reader, flags: int = 0) -> Outcome:
         """Receive (with `flags`) and run requests; see `Reader.once`."""
 
+    def limit_wait(self, seconds: float) -> None:
+        """Come back from `read` when nothing comes for so long."""
+
     def hold(self) -> None:
         """One more thread uses the connection, which stays open until all have released it."""
 
@@ -67,7 +70,7 @@ class Group(Protocol):
     def add(self, peer: Readable) -> None: ...
 
     def forget(self, reader: OwnReader) -> None:
-        """The connection of `reader` has ended."""
+        """`reader` reads apart no longer: it ends, or has a connection of its own for good."""
 
 
 class Reader:
@@ -155,12 +158,13 @@ class OwnReader(Reader):
     def take_over(self) -> bool:
         if not self.owner.spare.acquire(blocking=False):
             return False
+        self._peer.hold()
         if not self._stolen():
+            self._peer.release()
             self.owner.spare.release()
             return True
         with self._lock:
             self._threads += 1
-        self._peer.hold()
         try:
             self._spawn(self.read)
         except RuntimeError as exc:
@@ -184,15 +188,17 @@ class OwnReader(Reader):
                 last = self.once and self._threads == 1
                 outcome = peer.read(self, socket.MSG_DONTWAIT if last else 0)
                 if outcome is Outcome.LARGE:
+                    self._group.forget(self)
                     self.once = False
                 elif outcome is not READY or (last and self._threads == 1):
                     break
         finally:
             self._end()
+        if outcome is not LOST:
+            self._group.forget(self)
         if outcome is READY:
             self._group.add(peer)
         elif outcome is Outcome.ENDED:
-            self._group.forget(self)
             peer.finish()
         else:
             peer.release()

@@ -11,6 +11,8 @@ from vaccel.rpc.readers import LOST, READY, Outcome, OwnReader, Readable, Reader
 
 _APART = 64
 """So many requests in a row from one connection, and it is read apart."""
+_REST = 1.0
+"""Seconds. A reader apart looks so often whether it is to give its connection back."""
 
 
 class SharedReader(Reader):
@@ -27,7 +29,7 @@ class SharedReader(Reader):
         self._moved: dict[int, OwnReader] = {}
         """Connections that kept us waiting, with their new readers, until the thread knows."""
         self._apart: OwnReader | None = None
-        """Of the connection that was the only busy one."""
+        """Of the connection that is read apart, until it is given back or ends."""
         self._serving: Readable
         self._running = False
         self._closing = False
@@ -35,14 +37,24 @@ class SharedReader(Reader):
 
     def begin(self, peer: Readable) -> None:
         """Read `peer`, a new connection: apart, if it is the only one."""
-        with self._lock:
-            only = self._apart is None and not self._peers
-            if only:
-                own = self._apart = OwnReader(self.owner, peer, self)
-        if only:
+        own = self._set_apart(peer) if not self._peers else None
+        if own is None:
+            return self.add(peer)
+        try:
             own.start()
-        else:
-            self.add(peer)
+        except RuntimeError:
+            self.forget(own)
+            raise
+        return None
+
+    def _set_apart(self, peer: Readable) -> OwnReader | None:
+        """Its new reader; None while another connection is read apart, or to come back."""
+        with self._lock:
+            if self._apart is not None:
+                return None
+            own = self._apart = OwnReader(self.owner, peer, self)
+        peer.limit_wait(_REST)
+        return own
 
     def add(self, peer: Readable) -> None:
         """Read `peer`, too."""
@@ -113,22 +125,17 @@ class SharedReader(Reader):
                     continue
                 self._serving = peer
                 outcome = peer.read(self, socket.MSG_DONTWAIT)
-                if self._apart is not None:
-                    self._call_back()
+                apart = self._apart
+                if apart is not None:
+                    apart.once = True  # its connection is to wait its turn from now on
                 row = row + 1 if fd == latest else 0
                 latest = fd
                 if outcome is READY and row < _APART:
                     continue
+                row = 0
                 going_on = self._leave(peer, outcome)
                 if not going_on:
                     break
-
-    def _call_back(self) -> None:
-        """The connection that is read apart is to wait its turn from now on."""
-        with self._lock:
-            apart, self._apart = self._apart, None
-        if apart is not None:
-            apart.once = True
 
     def _leave(self, peer: Readable, outcome: Outcome) -> bool:
         """Read `peer` no longer; False if this thread reads the others no longer, either."""
@@ -137,18 +144,25 @@ class SharedReader(Reader):
                 own = self._moved.pop(peer.fd)
             own.carry_on()
             return False
+        new = self._set_apart(peer) if outcome is READY else OwnReader(self.owner, peer, self)
+        if new is None:
+            return True
         others = self._drop(peer)
         if outcome is Outcome.ENDED:
             peer.finish()
-            return others
-        own = OwnReader(self.owner, peer, self)
-        if outcome is READY:
-            self._apart = own
-        if not others:
-            own.read()
-            return False
+        elif not others:
+            new.read()
+        else:
+            self._move(peer, new, outcome)
+        return others
+
+    def _move(self, peer: Readable, own: OwnReader, outcome: Outcome) -> None:
+        """To its new reader's thread."""
         try:
             own.start()
         except RuntimeError as exc:
-            self._desert(peer, exc)
-        return True
+            self.forget(own)
+            if outcome is READY:
+                self.add(peer)
+            else:
+                self._desert(peer, exc)

@@ -16,7 +16,6 @@ from vaccel.error import ProtocolError
 
 HEADER = struct.Struct(">IIBB")
 HEADER_SIZE = HEADER.size
-_STREAM = struct.Struct(">I").unpack_from
 
 DEFAULT_LIMIT = 1 << 30
 """Bytes of data in one message."""

@@ -53,19 +53,18 @@ class Turn:
 
         Raises DeadlineExceeded.
         """
-        while not self.take():
+        while waiter.event is None:
+            if self.take():
+                return True
             if waiter.wakeup is None:
-                # Once more for the turn: its holder may have looked for us before this.
+                # Once more from the start: the turn's holder may have looked for us before this.
                 waiter.wakeup = threading.Lock()
                 waiter.wakeup.acquire()
                 continue
             left = -1.0 if deadline is None else max(deadline - time.monotonic(), 0.0)
-            woken = waiter.wakeup.acquire(timeout=left)
-            if waiter.event is not None:
-                return False
-            if not woken:
+            if not waiter.wakeup.acquire(timeout=left) and waiter.event is None:
                 raise DeadlineExceeded
-        return True
+        return False
 
 
 class Queued:

@@ -181,8 +181,10 @@ class Watch:
                 continue
             # No change for a whole tick: the reader rests, or is busy with a slow request.
             reader.resting = True
-            self.active.pop(fd, None)
+            found = self.active.pop(fd, None)
             del self._seen[fd]
+            if found is not None and found is not reader:  # another has come just now
+                self.enter(found)
             if reader.rounds != rounds and fd in self._watched:
                 self.enter(reader)  # it began another one just now
             elif rounds % 2 and reader.pending:
