@@ -110,6 +110,14 @@ def test_errors_carry_the_errno_as_detail(client: RawClient) -> None:
         assert proto.type == 0  # FFI
 
 
+def test_a_kernel_that_exits_ends_its_call_only(client: RawClient) -> None:
+    session = client.session()
+    for _ in range(2):
+        with pytest.raises(Refused, match="SystemExit"):
+            client.call("Genop", execute(session, "raise", library="SystemExit"))
+    assert result(client.answer(client.send("Genop", execute(session, "double")))) == 42
+
+
 def test_bad_arguments_fail_alike_on_both_sides(sessions: list[Session]) -> None:
     for session in sessions:
         with pytest.raises(ValueError, match=r"fpga_vadd: b: expected n=2 .* found n=3") as caught:

@@ -202,7 +202,7 @@ def _fits(op: Operation) -> Callable[[Sequence[Any]], bool] | None:
 
     def fits(args: Sequence[Any]) -> bool:
         for i, cls in lists:
-            if type(args[i]) is not list and args[i] != ():
+            if type(args[i]) is not list:
                 return False
             for one in args[i]:
                 if type(one) is not cls:

@@ -87,7 +87,7 @@ def reply(message: Any, contents: Contents | None = None) -> Reply:
     return frames.response(message, contents.sizes), contents.buffers
 
 
-def failed(exc: Exception) -> Reply:
+def failed(exc: BaseException) -> Reply:
     """A client must get an answer, whatever went wrong here."""
     if isinstance(exc, (FFIError, RpcFailure)):
         return failure(exc)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -77,8 +76,7 @@ class Peer:
 
     def limit_wait(self, seconds: float) -> None:
         with contextlib.suppress(OSError):  # disconnected just now
-            value = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+            transport.limit(self._sock, socket.SO_RCVTIMEO, seconds)
 
     def finish(self) -> None:
         if not self._owner.stopping:
@@ -201,7 +199,7 @@ class Peer:
                 self._watch.enter(reader)
             try:
                 answer = serve(data, number)
-            except Exception as exc:
+            except (Exception, SystemExit) as exc:
                 answer = _refusal(number, exc)
             if reader.shared:  # the others must not wait for a client that takes no answers
                 self._outbox.send_bytes(answer)
@@ -227,7 +225,7 @@ class Peer:
     def _serve(frame: bytes, serve: Serve) -> bytes:
         try:
             return serve(frame, frame[4:8])
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             return _refusal(frame[4:8], exc)
 
     def _run_backlog(self, reader: Reader) -> bool:
@@ -282,6 +280,6 @@ class Peer:
         self.disconnect()
 
 
-def _refusal(number: bytes, exc: Exception) -> bytes:
+def _refusal(number: bytes, exc: BaseException) -> bytes:
     template, contents = failed(exc)
     return template.joined(number, _RESPONSE, contents)

@@ -143,12 +143,13 @@ class QuickClient(Client):
 
     def _let_go(self, done: Sequence[Queued] = ()) -> None:
         """Give the turn, which we have, to the first in line, or to nobody; wake `done`."""
-        chain = list(done)
+        chain: list[Queued] = []
         mine = True
         try:
+            chain += done
             while not (self._line and self._send_line(chain)):
                 mine = False
-                self._turn.give()
+                self._turn.token.append(None)
                 # Who came to the line just before that has found the turn taken.
                 mine = bool(self._line) and self._turn.take()
                 if not mine:
@@ -241,8 +242,8 @@ class QuickClient(Client):
         chain += batch
         if not self._send_together(batch):
             return False
-        batch[0].batch = batch
         del chain[len(chain) - len(batch) + 1 :]
+        batch[0].batch = batch
         return True
 
     def _send_together(self, batch: Sequence[Queued]) -> bool:

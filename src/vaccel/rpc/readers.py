@@ -51,7 +51,7 @@ class Readable(Protocol):
         """Receive (with `flags`) and run requests; see `Reader.once`."""
 
     def limit_wait(self, seconds: float) -> None:
-        """Come back from `read` when nothing comes for so long."""
+        """Come back from `read` when nothing comes for so long; 0 is no limit."""
 
     def hold(self) -> None:
         """One more thread uses the connection, which stays open until all have released it."""
@@ -169,6 +169,7 @@ class OwnReader(Reader):
             self._spawn(self.read)
         except RuntimeError as exc:
             self._end()
+            self._group.forget(self)
             self._desert(self._peer, exc)
         return True
 
@@ -189,9 +190,15 @@ class OwnReader(Reader):
                 outcome = peer.read(self, socket.MSG_DONTWAIT if last else 0)
                 if outcome is Outcome.LARGE:
                     self._group.forget(self)
+                    peer.limit_wait(0)
                     self.once = False
                 elif outcome is not READY or (last and self._threads == 1):
                     break
+        except BaseException:  # a defect of ours: the client is not to wait for ever
+            self._group.forget(self)
+            peer.disconnect()
+            peer.release()
+            raise
         finally:
             self._end()
         if outcome is not LOST:

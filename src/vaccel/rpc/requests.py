@@ -107,7 +107,7 @@ class Requests:
         try:
             with deadline.until(request.moment):
                 reply = self._reply(request)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # a kernel may be any code
             reply = failed(exc)
         if timed:
             self._timed.discard(request)

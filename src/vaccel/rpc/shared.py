@@ -12,7 +12,7 @@ from vaccel.rpc.readers import LOST, READY, Outcome, OwnReader, Readable, Reader
 _APART = 64
 """So many requests in a row from one connection, and it is read apart."""
 _REST = 1.0
-"""Seconds. A reader apart looks so often whether it is to give its connection back."""
+"""Seconds. A reader of one connection looks so often whether it is to give that back."""
 
 
 class SharedReader(Reader):
@@ -93,6 +93,7 @@ class SharedReader(Reader):
             own = self._moved[peer.fd] = OwnReader(self.owner, peer, self, once=True)
             own.run()
             others = self._drop(peer)
+        peer.limit_wait(_REST)  # whoever reads it meanwhile looks whether it can be given back
         if others:
             self._start()
         return True
@@ -101,8 +102,11 @@ class SharedReader(Reader):
         try:
             self._spawn(self._read)
         except RuntimeError as exc:
-            for peer in list(self._peers.values()):
-                self._drop(peer)
+            with self._lock:
+                peers = list(self._peers.values())
+                for peer in peers:
+                    self._drop(peer)
+            for peer in peers:
                 self._desert(peer, exc)
 
     def _drop(self, peer: Readable) -> bool:
@@ -148,6 +152,8 @@ class SharedReader(Reader):
         if new is None:
             return True
         others = self._drop(peer)
+        if outcome is Outcome.LARGE:
+            peer.limit_wait(0)
         if outcome is Outcome.ENDED:
             peer.finish()
         elif not others:

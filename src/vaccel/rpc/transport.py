@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,16 @@ RECEIVE_SIZE = 64 << 10
 # Below this, one copy into one buffer is cheaper than a scatter-gather list.
 _JOIN_BELOW = 32 << 10
 _IOV_MAX = 512
+# Where time has more bits than the processor, the options that take such have numbers of their own.
+_TIMEVAL = struct.Struct("@qq" if socket.SO_RCVTIMEO == 66 else "@ll")
+
+
+def limit(sock: socket.socket, option: int, seconds: float) -> None:
+    """How long receiving (SO_RCVTIMEO), or sending, may wait; BlockingIOError after that; 0 is no
+    limit."""
+    microseconds = int(seconds % 1 * 1e6) or int(0 < seconds < 1)
+    value = _TIMEVAL.pack(int(seconds), microseconds)
+    sock.setsockopt(socket.SOL_SOCKET, option, value)
 
 
 def receive(sock: socket.socket, connection: Connection) -> list[Event] | None:

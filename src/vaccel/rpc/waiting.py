@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from vaccel.error import DeadlineExceeded
+from vaccel.rpc import transport
 from vaccel.rpc.plan import Plan
 from vaccel.rpc.ttrpc import Event
-
-_TIMEVAL = struct.Struct("@ll")
 
 
 class Waiter:
@@ -128,8 +126,5 @@ class Limit:
                 return
         elif self.seconds is None:
             return
-        seconds = left or 0.0
-        microseconds = int(seconds % 1 * 1e6) or int(left is not None)
-        value = _TIMEVAL.pack(int(seconds), microseconds)
-        self._sock.setsockopt(socket.SOL_SOCKET, self._option, value)
+        transport.limit(self._sock, self._option, left or 0.0)
         self.seconds = left

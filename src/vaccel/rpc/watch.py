@@ -183,15 +183,20 @@ class Watch:
             reader.resting = True
             found = self.active.pop(fd, None)
             del self._seen[fd]
-            if found is not None and found is not reader:  # another has come just now
-                self.enter(found)
-            if reader.rounds != rounds and fd in self._watched:
-                self.enter(reader)  # it began another one just now
+            if found is not None and found is not reader:
+                self._again(fd, found)  # in the place of the other, just now
+            elif reader.rounds != rounds and fd in self._watched:
+                self._again(fd, reader)  # it began another one just now
             elif rounds % 2 and reader.pending:
                 self._waiting[fd] = reader
             elif rounds % 2:
                 self._slow[fd] = reader, rounds
                 self._change(fd, _DATA)
+
+    def _again(self, fd: int, reader: Reader) -> None:
+        """As `enter`, unless the reader of a later connection has come first."""
+        reader.resting = False
+        self.active.setdefault(fd, reader)
 
     def _expire(self) -> None:
         now = time.monotonic()
