@@ -30,7 +30,7 @@ _WAIT, _COST = "wait", "timing"
 
 CLIENT = {
     "method": ["vaccel.ops.catalog:Operations.fpga_vadd"],
-    "check, frame, match, result": ["vaccel.rpc.quick:QuickClient.caller()"],
+    "check, frame, result": ["vaccel.rpc.quick:QuickClient.caller()"],
     "send": ["socket:socket.sendall"],
     _WAIT: ["socket:socket.recv_into"],
 }
