@@ -26,7 +26,7 @@ class Crowd:
         self._orders = orders
 
     def rate(self, active: int, seconds: float) -> float:
-        """Small calls per second of `active` connections together, spread over the processes."""
+        """Small calls per second of `active` connections together, as many in each process."""
         start = time.monotonic() + _HEAD_START
         busy = self._orders[:active]
         for order in busy:

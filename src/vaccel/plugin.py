@@ -107,11 +107,11 @@ class Plugin:
         return self._kernels.get(op.code)
 
     def bind(self, op: Operation, session: Session) -> Kernel | None:
-        """The kernel for all further calls of `op` in `session`, which is open here."""
+        """The kernel for further calls of `op` in `session`, which is open here."""
         return self.find(op)
 
     def direct(self, op: Operation, session: Session) -> Direct | None:
-        """Called with `bind`: a shorter way for most calls, if there is one. See Session.direct."""
+        """Asked after `bind`: a shorter way for most calls of `op`, if there is one."""
         return None
 
     def operations(self) -> list[Operation]:

@@ -164,7 +164,7 @@ class Session(Handle, Operations):
     # -- operations ----------------------------------------------------------------------------
 
     def invoke(self, op: Operation, args: tuple[Any, ...]) -> Any:
-        """Call `op` with positional values; what all operation methods do."""
+        """Call `op` with positional values; what its method does where no direct way takes them."""
         if self._dropped and self._core is not None:  # not for a kernel, which may hold a lock
             self._runtime.release_dropped()
         if not args or (op.plain and op.fits(args)):
