@@ -149,6 +149,7 @@ class QuickClient(Client):
             chain += done
             while not (self._line and self._send_line(chain)):
                 mine = False
+                # Not by `give`, where a signal handler could come before it is done.
                 self._turn.token.append(None)
                 # Who came to the line just before that has found the turn taken.
                 mine = bool(self._line) and self._turn.take()
@@ -171,7 +172,7 @@ class QuickClient(Client):
     def _queue_up(self, method: str, mine: Queued) -> Answer:
         try:
             self._line.append(mine)
-            if self._turn.take():  # it was released before we were in the line
+            if self._turn.take():  # it was given back before we were in the line
                 self._let_go()
             if not mine.ready.acquire(timeout=_PATIENCE):
                 self._wait_in_line(mine)
@@ -292,7 +293,7 @@ class QuickClient(Client):
         for call in batch:
             call.waiter = self._pending[_stream(call)] = Waiter()
 
-    # -- alone ---------------------------------------------------------------------------------
+    # -- not as expected ------------------------------------------------------------------------
 
     def _answer_to(self, stream: int, data: bytes) -> Event:
         """The answer, of which `data` is a part or which comes with others."""
